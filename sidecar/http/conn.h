@@ -1,0 +1,129 @@
+/*
+ * sidecar/http/conn.h - connections that carry messages: HTTP/1.1 and HTTP/2, as client and as server.
+ *
+ * Shape       struct http_conn is the common part; h1_conn.c and h2_conn.c embed it.  The version is decided by ALPN
+ *             (TLS), by configuration (prior knowledge), or downstream by the first bytes (the h2 preface).
+ * Owns        The byte stream, the codec state, its messages and the heads' memory while a message lives.
+ * Owned by    The slabs of the worker (struct http_env); the pool (upstream) or the listener (downstream) keeps
+ *             the pointer until on_closed.
+ * Calls back  Only from within engine_turn().
+ * Ends when   on_closed was called; the pointer is dead then.  Every message has been told before (on_error)
+ *             or released.
+ * Idle        An idle connection holds no buffer; its receive stays armed, so its death is noticed.  An idle
+ *             downstream h1 connection owns struct http_conn and nothing else.
+ * Limits      struct http_limits, from the configuration.
+ */
+#ifndef RHC_SIDECAR_HTTP_CONN_H
+#define RHC_SIDECAR_HTTP_CONN_H
+
+#include "sidecar/base/list.h"
+#include "sidecar/base/slab.h"
+#include "sidecar/http/message.h"
+#include "sidecar/io/stream.h"
+#include "sidecar/io/timer.h"
+
+struct http_limits {
+	uint32_t head_max; /* bytes of one head, <= 64 KiB */
+	uint32_t target_max; /* bytes of a request target, RFC 9112 §3 asks for >= 8000 */
+	uint32_t streams_max; /* h2: concurrent streams we allow (server) or open (client) */
+	uint32_t requests_max; /* messages per connection, 0 = unlimited */
+	uint64_t header_timeout_ns; /* server: from the first byte to the whole head */
+	uint64_t idle_timeout_ns; /* server: without a message; client: in the pool */
+	uint64_t ping_interval_ns; /* h2 client: PING when nothing arrived for so long, 0 = off */
+	uint64_t ping_timeout_ns;
+	uint32_t h2_window; /* stream window; the connection's is four times that */
+};
+
+/* What all connections of a worker share. */
+struct http_env {
+	struct stream_env   stream;
+	struct timer_wheel *timers;
+	struct slab        *h1_slab; /* struct h1_conn */
+	struct slab        *h2_slab; /* struct h2_conn: one per connection */
+	struct slab        *h2_stream_slab; /* one per h2 stream */
+	struct slab        *head_slab; /* struct http_head_store, taken while a message lives */
+};
+
+/* A head with its memory: fields, and a linear area for heads that straddle buffers or come from HPACK. */
+struct http_head_store {
+	struct http_head  head;
+	struct http_field fields[HTTP_FIELDS_MAX];
+	struct buf       *buf; /* what the strings point into: a receive buffer or a linear one */
+	char             *big; /* a head larger than BUF_LARGE_SIZE: malloc'ed, the one exception, bounded by head_max */
+	uint32_t          used; /* bytes used of buf or big */
+};
+
+enum http_role { HTTP_CLIENT, HTTP_SERVER };
+
+/* Events of a connection towards its keeper: the pool (client) or the listener (server). */
+struct http_conn_events {
+	/* client: connected, TLS and ALPN done, ready for messages; err: see on_closed which follows at once */
+	void (*on_ready)(struct http_conn *c);
+	/* client: a message was released and the connection can take (another) one, or its capacity changed */
+	void (*on_capacity)(struct http_conn *c);
+	/* client: will take no new messages (GOAWAY, Connection: close, requests_max); still has some */
+	void (*on_draining)(struct http_conn *c);
+	/*
+	 * server: a new message; set m->ev and m->owner now (on_head follows at once), or leave m->ev NULL to have
+	 * the connection answer 503 by itself.
+	 */
+	void (*on_message)(struct http_conn *c, struct message *m);
+	/* the last event.  err and text say why, when it never became ready or broke */
+	void (*on_closed)(struct http_conn *c, enum stream_error err, const char *text);
+};
+
+struct http_conn {
+	uint32_t                       magic;
+	uint8_t                        role; /* enum http_role */
+	uint8_t                        version; /* enum http_version, 0 until known */
+	bool                           ready : 1;
+	bool                           draining : 1;
+	bool                           closing : 1;
+	const struct http_conn_events *ev;
+	void                          *owner; /* pool or listener */
+	struct http_env               *env;
+	const struct http_limits      *limits;
+	struct list                    node; /* the keeper's: idle/busy lists */
+	uint32_t                       active; /* messages not yet released */
+	uint32_t                       capacity; /* client: how many messages it may carry at once now */
+	uint64_t                       served; /* messages so far */
+	uint64_t                       opened_ns; /* when connect began or accept returned */
+	uint64_t                       ready_ns;
+	uint64_t                       idle_since_ns;
+	uint16_t                       endpoint; /* the keeper's: index of the address */
+	struct timer                   timer; /* header, idle and ping timeouts: one at a time */
+	struct stream                  stream;
+};
+
+enum http_client_mode { HTTP_CLIENT_AUTO, /* ALPN: h2 if chosen, else h1 */ HTTP_CLIENT_H1, HTTP_CLIENT_H2_PRIOR };
+
+struct http_client_options {
+	const struct sockaddr *addr;
+	socklen_t              addr_len;
+	struct tls_policy     *tls; /* NULL: plain */
+	const char            *server_name; /* kept by the caller while the connection lives */
+	enum http_client_mode  mode;
+	const struct http_limits      *limits; /* kept by the caller while the connection lives */
+	const struct http_conn_events *ev;
+	void                  *owner;
+};
+
+/* Begin to connect.  0, -ENOBUFS (slab empty), or the -errno of the socket.  No callback from within. */
+int http_client_open(struct http_env *env, const struct http_client_options *o, struct http_conn **ret);
+
+/*
+ * Begin a message on a ready client connection with capacity left (asserted: active < capacity).
+ * NULL when a slab is empty.
+ */
+struct message *http_client_message(struct http_conn *c, const struct message_events *ev, void *owner);
+
+/* Serve an accepted socket.  On failure the descriptor is closed.  0 or -ENOBUFS. */
+int http_server_open(struct http_env *env, int fd, const struct http_limits *limits, const struct http_conn_events *ev,
+                     void *owner, struct http_conn **ret);
+
+/* No new messages (server: Connection: close / GOAWAY); closes by itself when the last one is released. */
+void http_conn_drain(struct http_conn *c);
+/* Close now; open messages get on_error(MESSAGE_E_RESET).  on_closed follows in a later turn. */
+void http_conn_abort(struct http_conn *c);
+
+#endif
