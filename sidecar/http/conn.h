@@ -1,7 +1,8 @@
 /*
  * sidecar/http/conn.h - connections that carry messages: HTTP/1.1 and HTTP/2, as client and as server.
  *
- * Shape       struct http_conn is the common part; h1_conn.c and h2_conn.c embed it.  The version is decided by ALPN
+ * Shape       struct http_conn holds the byte stream and the h1 state (small: an idle h1 connection is nothing else); a
+ *             connection that turns out to speak h2 gets a struct h2_conn beside it.  The version is decided by ALPN
  *             (TLS), by configuration (prior knowledge), or downstream by the first bytes (the h2 preface).
  * Owns        The byte stream, the codec state, its messages and the heads' memory while a message lives.
  * Owned by    The slabs of the worker (struct http_env); the pool (upstream) or the listener (downstream) keeps
@@ -18,6 +19,7 @@
 
 #include "sidecar/base/list.h"
 #include "sidecar/base/slab.h"
+#include "sidecar/http/h1_state.h"
 #include "sidecar/http/message.h"
 #include "sidecar/io/stream.h"
 #include "sidecar/io/timer.h"
@@ -38,8 +40,8 @@ struct http_limits {
 struct http_env {
 	struct stream_env   stream;
 	struct timer_wheel *timers;
-	struct slab        *h1_slab; /* struct h1_conn */
-	struct slab        *h2_slab; /* struct h2_conn: one per connection */
+	struct slab        *conn_slab; /* struct http_conn: every connection, h1 state inside */
+	struct slab        *h2_slab; /* struct h2_conn: the session of a connection that speaks h2 */
 	struct slab        *h2_stream_slab; /* one per h2 stream */
 	struct slab        *head_slab; /* struct http_head_store, taken while a message lives */
 };
@@ -93,6 +95,8 @@ struct http_conn {
 	uint16_t                       endpoint; /* the keeper's: index of the address */
 	struct timer                   timer; /* header, idle and ping timeouts: one at a time */
 	struct stream                  stream;
+	struct h2_conn                *h2; /* NULL: h1 */
+	struct h1_state                h1; /* sidecar/http/h1_state.h: codec state and the one message */
 };
 
 enum http_client_mode { HTTP_CLIENT_AUTO, /* ALPN: h2 if chosen, else h1 */ HTTP_CLIENT_H1, HTTP_CLIENT_H2_PRIOR };
