@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 enum {
-	TLS_SERVERS_MAX = 64,
+	TLS_SERVERS_MAX = 16,
 	TLS_TICKETS_MAX = 4,
 	TLS_NAME_MAX = 255, /* RFC 1035 section 2.3.4 */
 	TLS_RECORD_MAX = 16384, /* RFC 8446 section 5.1: plaintext of one record */
