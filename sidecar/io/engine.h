@@ -52,7 +52,7 @@ enum {
 typedef void engine_cb(struct engine *e, struct engine_op *op, int res);
 
 /*
- * One operation, one cache line.  Zeroed memory is an idle operation without callback: set cb (or use
+ * One operation.  Zeroed memory is an idle operation without callback: set cb (or use
  * engine_op_init()) before the first verb.  All but cb, more and buf is the engine's.
  */
 struct engine_op {
@@ -76,7 +76,7 @@ struct engine_op {
 		short    events; /* poll, in: POLLIN or POLLOUT */
 	};
 };
-_Static_assert(sizeof(struct engine_op) == 64, "one operation, one cache line");
+_Static_assert(sizeof(struct engine_op) <= 64, "an operation fits a cache line");
 
 static inline void engine_op_init(struct engine_op *op, engine_cb *cb)
 {
