@@ -1,0 +1,133 @@
+/*
+ * shm/bulkhead.h - max_concurrency of one upstream, exact over all workers, first come first served.
+ *
+ * Shape    slot word `count:16 | taken_at:22 (64 ms) | inc:16 | owner+1:10`, 0 = free.  One CAS takes the
+ *          slot and names its owner; in use is counted, never stored, so it cannot drift.
+ *          hint bit: "maybe free"; lazy: taking leaves it, a failed look clears it, giving back sets it.
+ *          ctl `limit:20 | hw:20 | epoch:24`: indices < limit may be claimed; hw > limit = draining.
+ *          head[worker] `waiters:16 | oldest ticket:48`, waitmask bit per worker with waiters.
+ * Waiting  pull: a waiter publishes its worker's oldest ticket; whoever frees a slot wakes the worker with
+ *          the smallest; only that one takes.  No call here blocks.
+ * Wake     functions OR into *wake the workers whose eventfd the caller must write, bit = index.  The
+ *          caller's own bit means: rhc_bulkhead_poll() again before sleeping.  While it has waiters a
+ *          worker also polls on a 5 ms tick: that covers rhcctl, other generations and the dead.
+ * Rules    look again after publishing; the reaper wakes everybody; who got a slot, who gives up and who
+ *          puts a hint back passes the baton (any hint set: wake the smallest); a claim given back is a
+ *          release.  Each has a counterexample without it.
+ * Fair     local FIFO + global ticket; a published waiter is overtaken at most once per other worker.  A
+ *          worker without a beat for RHC_STALL_MS is passed over, ownership never follows time.
+ * Order    all words seq_cst: publish / look at slots against free / look at tickets; clear hint / re-read
+ *          slot against free / read hint; claim / re-read ctl against change ctl / read slots.
+ * Healthy  writes one own slot word, nothing else.
+ * Never    allocates, blocks, logs, reads a clock.
+ */
+#ifndef RHC_SHM_BULKHEAD_H
+#define RHC_SHM_BULKHEAD_H
+
+#include "shm/counters.h"
+#include "shm/upstream.h"
+
+#define RHC_STALL_MS 200 /* a worker without a beat for that long is passed over */
+#define RHC_TICK_MS  5   /* poll at least so often while somebody waits here */
+#define RHC_LIFO     64  /* slots remembered as freed last */
+
+#define RHC_SLOT_OWNER(word) ((uint32_t)rhc_bits((word), 0, 10)) /* index + 1 */
+#define RHC_SLOT_INC(word)   ((uint32_t)rhc_bits((word), 10, 16))
+/* How long it has been held; 64 ms steps, modulo 3.1 days. */
+uint64_t rhc_slot_age_ms(uint64_t word, uint64_t now_ms);
+
+#define RHC_CTL_LIMIT(ctl) ((uint32_t)rhc_bits((ctl), 0, 20))
+#define RHC_CTL_HW(ctl)    ((uint32_t)rhc_bits((ctl), 20, 20))
+#define RHC_CTL_EPOCH(ctl) ((uint32_t)rhc_bits((ctl), 40, 24))
+
+#define RHC_HEAD_TICKET(head)  rhc_bits((head), 0, 48)
+#define RHC_HEAD_WAITERS(head) ((uint32_t)rhc_bits((head), 48, 16))
+
+/* A held slot.  word 0 = none. */
+struct rhc_slot {
+	uint64_t word;
+	uint32_t index;
+};
+
+/* One waiting attempt: the caller's memory, embedded in its object; untouched by the caller while waiting. */
+struct rhc_waiter {
+	struct rhc_waiter *prev, *next;
+	uint64_t ticket; /* 0 = not waiting */
+	uint64_t since_ms;
+};
+
+/* One worker's private view of one upstream's slots. */
+struct rhc_bulkhead {
+	struct rhc_worker *w;
+	struct rhc_up *up;
+	_Atomic uint64_t *slots, *hints, *ctr;
+	uint32_t upstream, cap;
+	uint32_t home;               /* share of the index range where this worker looks first, / 2^32 */
+	uint32_t lifo_top, lifo_len; /* ring of the slots freed last */
+	uint16_t lifo[RHC_LIFO];
+	struct rhc_waiter *first, *last; /* local FIFO */
+	uint32_t waiters;
+};
+
+void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t upstream);
+
+enum rhc_take {
+	RHC_TAKE_GOT,        /* *ret_slot is yours */
+	RHC_TAKE_FULL,       /* nothing free, or others wait, or draining: rhc_bulkhead_wait() or refuse */
+	RHC_TAKE_WAITING,    /* queued; poll will hand it out */
+	RHC_TAKE_QUEUE_FULL, /* max_waiting reached: refuse */
+};
+
+/* At once or not at all; never overtakes a published waiter. */
+enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
+                               uint64_t *wake);
+
+/*
+ * Queue up after FULL.  GOT (a slot came free meanwhile and nobody was before us), WAITING, or QUEUE_FULL.
+ * max_waiting is exact upwards: never more wait; two that arrive at once may both be refused at the last
+ * place.  While draining this is the only way to a slot: an attempt that may not wait calls wait and, if
+ * WAITING, cancel.
+ */
+enum rhc_take rhc_bulkhead_wait(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
+                                struct rhc_slot *ret_slot, uint64_t *wake);
+
+/*
+ * On a wake-up and on the tick: the first local waiter, if it is its turn and there is a slot; else NULL.
+ * Call until NULL.  The waiter returned is out of the queue.
+ */
+struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
+                                     uint64_t *wake);
+
+/* Stop waiting (timeout, caller gone).  Not waiting is fine. */
+void rhc_bulkhead_cancel(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
+                         uint64_t *wake);
+
+/* Give back; *slot becomes {0}, {0} is fine.  A slot rhcctl freed meanwhile is no error. */
+void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_t now_ms,
+                          uint64_t *wake);
+
+/*
+ * Bring ctl in line with override and configuration, end an expired override, lower hw.  Anyone, any time:
+ * from the 1 s tick of workers and the supervisor, after a declare, after an override.
+ */
+void rhc_bulkhead_reconcile(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
+                            struct rhc_ring_writer *events, uint64_t *wake);
+
+/* Override of the limit, rhc_up.limit_ovr.  until_ms 0 = no end. */
+struct rhc_limit_override {
+	bool active;
+	uint32_t limit;
+	uint64_t until_ms;
+};
+struct rhc_limit_override rhc_limit_override_of(uint64_t word);
+uint64_t rhc_limit_override_word(const struct rhc_limit_override *ovr);
+
+/* Counted from the words. */
+uint32_t rhc_bulkhead_in_use(const struct rhc_segment *seg, uint32_t upstream);
+uint32_t rhc_bulkhead_waiting(const struct rhc_segment *seg, uint32_t upstream);
+
+/* For the reaper and rhcctl. */
+uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream); /* mask of workers */
+void rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream);
+
+#endif
