@@ -87,7 +87,11 @@ enum http_method {
 	X(USER_AGENT,          "user-agent",          false) \
 	X(ACCEPT,              "accept",              false) \
 	X(AUTHORIZATION,       "authorization",       false) \
-	X(COOKIE,              "cookie",              false)
+	X(COOKIE,              "cookie",              false) \
+	X(SET_COOKIE,          "set-cookie",          false) \
+	X(CONTENT_ENCODING,    "content-encoding",    false) \
+	X(CONTENT_RANGE,       "content-range",       false) \
+	X(CACHE_CONTROL,       "cache-control",       false)
 /* clang-format on */
 enum http_field_id {
 	HTTP_FIELD_OTHER,
@@ -127,7 +131,7 @@ struct http_head {
 	/* request */
 	struct http_str method_text;
 	struct http_str scheme; /* empty for h1 origin-form */
-	struct http_str authority; /* from :authority, absolute-form, or Host; empty for 1.0 without */
+	struct http_str authority; /* from :authority, the target, or Host; empty for 1.0 without */
 	struct http_str path; /* path and query, starts with '/', or "*" */
 	uint8_t         method; /* enum http_method */
 	uint8_t         target; /* enum http_target */
@@ -166,6 +170,7 @@ struct http_head {
 	X(HOST,             400, "missing, repeated or malformed Host") \
 	X(CONTENT_LENGTH,   400, "malformed or repeated Content-Length") \
 	X(TE_CL,            400, "both Transfer-Encoding and Content-Length") \
+	X(TRANSFER_ENCODING, 400, "malformed or misplaced Transfer-Encoding") \
 	X(TRANSFER_CODING,  501, "transfer coding not understood") \
 	X(CHUNK,            400, "malformed chunk") \
 	X(STATUS,           400, "malformed status line") \
@@ -208,6 +213,8 @@ bool http_str_ieq(struct http_str a, struct http_str b); /* ASCII case-insensiti
  * Is token (case-insensitive) an element of the comma-separated list value?  RFC 9110 §5.6.1.
  */
 bool http_list_has(struct http_str value, const char *token);
+/* Take the next element off *rest, white space removed (it may be empty); false when there is none left. */
+bool http_list_next(struct http_str *rest, struct http_str *ret);
 
 /* true for GET HEAD OPTIONS TRACE PUT DELETE (RFC 9110 §9.2.2) */
 bool http_method_is_idempotent(enum http_method m);
