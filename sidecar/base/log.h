@@ -10,9 +10,10 @@
  * Time      Lines are collected and leave in one write(2): at once from LOG_WARN on, else by log_flush()
  *           at the end of a turn or when LOG_BUFFER is full.
  * Bounds    LOG_LINE_MAX per line and LOG_VALUE_MAX per value; what does not fit is left out and the line
- *           says truncated=true.  Never waits: what the descriptor does not take now is dropped and counted;
- *           the next line that gets through is preceded by log_lines_dropped count=N.  For this the
- *           descriptor should be O_NONBLOCK; a blocking one is written only when poll(2) says it can be.
+ *           says truncated=true.
+ * Never     waits: what the descriptor does not take stays in the buffer, and when that is full whole lines are
+ *           dropped and counted; the next one that gets through is preceded by log_lines_dropped count=N.
+ *           Nobody's O_NONBLOCK is changed: a blocking descriptor is written in pieces that poll(2) promises.
  * Process   One state per process, no threads.  After fork call log_after_fork(), so that no line
  *           appears twice.
  * Secrets   No header values, no bodies, no query strings: the caller does not pass them.
@@ -52,6 +53,7 @@ enum log_format { LOG_TEXT, LOG_JSON, LOG_LOGFMT };
 enum {
 	LOG_BUFFER = 16384, /* collected before a write */
 	LOG_LINE_MAX = 4096,
+	LOG_LINE_MIN = 256, /* least room for log_format_line() */
 	LOG_VALUE_MAX = 1024, /* of one string, before escaping */
 	LOG_FIELDS_MAX = 32,
 };
@@ -121,8 +123,12 @@ void log_after_fork(void); /* the child forgets what the parent had collected */
 void log_emit(const struct log_ctx *ctx, enum log_component c, enum log_level l, const char *event,
               const struct log_field *fields, size_t n);
 
-/* A finished line without its newline, as the access log makes them; n <= LOG_LINE_MAX. */
+/*
+ * A finished line without its newline, as the access log makes them; n < LOG_LINE_MAX, what is longer is cut.
+ * It goes where log_init() says, or to a descriptor of its own (not closed here).
+ */
 void log_raw(const char *line, size_t n);
+void log_raw_to(int fd);
 
 void     log_flush(void);
 uint64_t log_dropped(void); /* lines lost because the descriptor did not take them */
@@ -138,7 +144,7 @@ const char *log_errno_name(int err, char out[24]);
 
 /*
  * The same line, written elsewhere: one event in the given format into out, with a newline at its end.
- * Returns its length, at most cap.  Reentrant; used by log_emit() and by tests.
+ * Returns its length, at most cap (>= LOG_LINE_MIN).  Used by log_emit() and by tests.
  */
 size_t log_format_line(char *out, size_t cap, enum log_format format, uint64_t wall_ns,
                        const struct log_ctx *ctx, enum log_component c, enum log_level l, const char *event,
