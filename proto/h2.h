@@ -67,7 +67,7 @@ enum h2_close {
 	H2_CLOSE_LOCAL, /* h2_reset(), or answered by the codec itself */
 };
 
-enum h2_part { H2_PART_HEAD, H2_PART_INTERIM, H2_PART_TRAILERS };
+enum h2_part { H2_PART_HEAD /* or an interim one */, H2_PART_TRAILERS };
 
 /* Where a received head goes.  fields and fields_max of *head are set by the caller. */
 struct h2_memory {
@@ -118,7 +118,6 @@ struct h2_events {
 	/* final or 1xx head; the last one with status >= 200 or a request.  end: nothing follows. */
 	void (*head)(void *arg, struct h2_stream *s, struct http_head *h, bool end);
 	void (*data)(void *arg, struct h2_stream *s, const uint8_t *p, uint32_t n);
-	/* DATA for a stream nobody wants any more: consumed for both windows by the codec.  May be NULL. */
 	void (*end)(void *arg, struct h2_stream *s, struct http_head *trailers); /* NULL: none */
 	void (*settings)(void *arg); /* the peer's SETTINGS came: h2_streams_allowed() may have changed */
 	void (*goaway)(void *arg, uint32_t code, int32_t last_id);
@@ -157,6 +156,8 @@ struct h2 {
 		uint8_t           n_cookies;
 	} in;
 	uint32_t frame_data; /* payload of the DATA frame being received */
+	bool     in_block; /* a header block has begun and not ended */
+	bool     greeted; /* the peer's first SETTINGS came */
 	uint32_t own_resets; /* RST_STREAM submitted by us and not yet on the wire: nobody is charged */
 	uint32_t goaway_code; /* of the GOAWAY we sent for an error */
 	bool     goaway_error; /* we ended the session for an error of the peer */
@@ -168,7 +169,7 @@ struct h2 {
 
 /* Preface (client), SETTINGS and the connection's WINDOW_UPDATE wait for h2_pump().  0 or -ENOMEM. */
 int  h2_init(struct h2 *h, const struct h2_config *conf);
-void h2_fini(struct h2 *h); /* not from an event; streams are forgotten without `closed` */
+void h2_fini(struct h2 *h); /* not from an event; every stream was closed or detached */
 
 /* Input.  0, or -EPROTO, -ENOMEM. */
 int h2_feed(struct h2 *h, const uint8_t *p, size_t n, uint64_t now_ms);
@@ -185,7 +186,7 @@ bool h2_in_head(const struct h2 *h);
 
 /*
  * Client: a request on a new stream.  end: no body.  0, or -E2BIG (more than H2_HEAD_MAX), -EINVAL (a byte in it that
- * must not be sent), -EAGAIN (no new streams: GOAWAY was seen, or ids are used up), -ENOMEM.
+ * must not be sent), -EAGAIN (stream ids are used up), -ENOMEM.  After GOAWAY it is closed as H2_CLOSE_REFUSED.
  */
 int h2_request(struct h2 *h, struct h2_stream *s, const struct http_head *head, bool end);
 /* Server: an interim (status < 200) or the final response.  Errors as above, -EPIPE: the stream is closed. */

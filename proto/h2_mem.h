@@ -4,7 +4,8 @@
  * Shape    Blocks of 64 to 8192 bytes in powers of two, each behind a header that tells its class.  Larger ones, the
  *          few a session makes at its birth, come from malloc and go back to it.
  * Memory   Freed blocks are kept up to H2_MEM_KEEP bytes in all, then go back to malloc.
- * Limits   live_max, given at init: beyond it an allocation fails, which ends the session (-ENOMEM).
+ * Limits   live_max, given at init: beyond it (by a block's rounding at most) an allocation fails, which ends the
+ *          session (-ENOMEM).
  * Errors   NULL when malloc fails or the limit is reached.
  * Never    is shared by threads.
  */
