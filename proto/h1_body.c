@@ -81,7 +81,7 @@ static int expect(struct h1_body *b, uint8_t c, uint8_t want, enum state then)
 
 static unsigned hex(uint8_t c)
 {
-	return c <= '9' ? c - '0' : (c | 0x20u) - 'a' + 10;
+	return c <= '9' ? (unsigned)c - '0' : (c | 0x20u) - 'a' + 10;
 }
 
 static int size_byte(struct h1_body *b, uint8_t c)

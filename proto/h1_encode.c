@@ -14,7 +14,8 @@
 /* A cursor without a limit: h1_encode_bound() was checked before. */
 static uint8_t *put(uint8_t *o, const void *p, size_t n)
 {
-	memcpy(o, p, n);
+	if (n > 0) /* an empty string may be NULL */
+		memcpy(o, p, n);
 	return o + n;
 }
 #define PUT(o, literal) put(o, literal, sizeof(literal) - 1)

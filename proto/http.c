@@ -37,13 +37,13 @@ static const struct name method_names[HTTP_METHOD_COUNT] = {
 enum { HASH_SLOTS = 256, HASH_PROBES = 4 };
 static uint8_t field_slots[HASH_SLOTS]; /* enum http_field_id, 0 = free */
 
-/* n >= 1.  Case does not matter: | 0x20 folds letters, and collisions of other bytes are sorted out by ieq. */
+/* n >= 1.  | 0x20 folds letters; the factors were searched for, so that no two fields of the table meet. */
 static unsigned field_hash(const char *p, size_t n)
 {
 	unsigned a = (uint8_t)p[0] | 0x20u, b = (uint8_t)p[n / 2] | 0x20u;
 	unsigned c = (uint8_t)p[n - 1] | 0x20u;
 
-	return (a * 7 + b * 31 + c * 113 + (unsigned)n * 57) & (HASH_SLOTS - 1);
+	return (a * 131 + b * 251 + c * 54 + (unsigned)n * 248) & (HASH_SLOTS - 1);
 }
 
 __attribute__((constructor)) static void field_slots_fill(void)
@@ -253,7 +253,7 @@ bool http_str_is(struct http_str s, const char *literal)
 {
 	size_t n = strlen(literal);
 
-	return s.n == n && memcmp(s.p, literal, n) == 0;
+	return s.n == n && (n == 0 || memcmp(s.p, literal, n) == 0);
 }
 
 bool http_str_ieq(struct http_str a, struct http_str b)
