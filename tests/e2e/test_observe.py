@@ -1,0 +1,188 @@
+"""What it tells: probes, health, metrics, access log, rhcctl."""
+import json
+import re
+import uuid
+
+import pytest
+
+from lib.raw import Raw
+from lib.wait import free_port
+
+
+@pytest.fixture
+def one(sidecar, origin):
+    return sidecar({"orders": origin.url, "billing": f"http://127.0.0.1:{free_port()}"}, workers=2,
+                   defaults={"retry": {"max_attempts": 1}})
+
+
+# ---- probes ----
+
+def test_live_and_ready_are_text_and_do_not_depend_on_an_upstream(one):
+    assert one.get("/live") == (200, "live\n") and one.get("/ready") == (200, "ready\n")
+    assert one.get("/startup")[0] == 200
+    for _ in range(6):
+        one.call("billing", "GET", "/")
+    assert one.breaker("billing") == "open"
+    assert one.get("/live")[0] == 200 and one.get("/ready")[0] == 200
+
+
+def test_unknown_paths_and_methods_are_refused(one):
+    assert one.get("/nonsense")[0] == 404
+    with Raw(one.telemetry_port) as connection:
+        assert connection.call("POST", "/live", body=b"").status == 405
+
+
+def test_health_has_the_fields_of_the_guide(one):
+    for _ in range(5):
+        one.call("billing", "GET", "/")
+    status, text = one.get("/health")
+    health = json.loads(text)
+    assert status == 200 and health["client_initialized"] is True
+    orders, billing = health["upstreams"]["orders"], health["upstreams"]["billing"]
+    assert orders["circuit_breaker_state"] == "closed" and orders["pool_available_slots"] == 50
+    assert orders["service_reachable"] is True and 0 <= orders["service_response_time"] < 5
+    assert billing["circuit_breaker_state"] == "open" and billing["service_reachable"] is False
+    assert "connect_refused" in billing["service_error"] or "refused" in billing["service_error"]
+    assert one.breaker("orders") == "closed"
+
+
+# ---- metrics ----
+
+NAMES = """rhc_build_info rhc_io_engine_info rhc_requests_total rhc_request_duration_seconds
+rhc_upstream_attempts_total rhc_retries_total rhc_retry_calls_total rhc_retry_skipped_total
+rhc_circuit_breaker_state rhc_circuit_breaker_transitions_total rhc_circuit_breaker_failures
+rhc_circuit_breaker_failure_threshold rhc_bulkhead_in_use rhc_bulkhead_max_concurrency rhc_bulkhead_waiting
+rhc_bulkhead_rejected_total rhc_upstream_connects_total process_start_time_seconds""".split()
+
+
+def test_metrics_are_well_formed_and_those_of_the_guide_are_there_from_the_start(one):
+    metrics = one.metrics()
+    for name in NAMES:
+        assert name in metrics.types and metrics.helps.get(name), name
+    for name, labels, _ in metrics.samples:
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert name in metrics.types or base in metrics.types, f"{name} has no TYPE"
+        if metrics.types.get(name) == "counter":
+            assert name.endswith("_total"), name
+    seen = [(name, tuple(sorted(labels.items()))) for name, labels, _ in metrics.samples]
+    assert len(seen) == len(set(seen)), "a series came twice"
+    for upstream in ("orders", "billing"):
+        assert metrics.sum("rhc_bulkhead_max_concurrency", upstream=upstream) == 50
+        assert metrics.sum("rhc_circuit_breaker_failure_threshold", upstream=upstream) == 5
+        assert metrics.sum("rhc_circuit_breaker_state", upstream=upstream) == 1
+        assert metrics.sum("rhc_circuit_breaker_state", upstream=upstream, state="closed") == 1
+        assert metrics.sum("rhc_requests_total", upstream=upstream) == 0
+
+
+def test_metrics_count_calls_of_all_workers(one):
+    for connection in one.connection_per_worker("orders").values():
+        for _ in range(10):
+            assert connection.call("GET", "/", host="orders").status == 200
+    total = len([line for line in one.access_lines() if line["upstream_cluster"] == "orders"])
+    assert total >= 22
+    one.counted(total, "rhc_requests_total", upstream="orders", code="2xx", source="upstream")
+    one.counted(total, "rhc_request_duration_seconds_count", upstream="orders")
+    one.counted(total, "rhc_upstream_attempts_total", upstream="orders", outcome="success")
+
+
+def test_a_histogram_adds_up(one):
+    for path in ("/", "/delay/30", "/delay/300"):
+        one.call("orders", "GET", path)
+    one.counted(3, "rhc_request_duration_seconds_count", upstream="orders")
+    metrics = one.metrics()
+    buckets = [(float(labels["le"].replace("+Inf", "inf")), value) for name, labels, value in metrics.samples
+               if name == "rhc_request_duration_seconds_bucket" and labels["upstream"] == "orders"]
+    assert buckets == sorted(buckets) and [v for _, v in buckets] == sorted(v for _, v in buckets)
+    assert buckets[-1] == (float("inf"), 3)
+    assert dict(buckets)[0.25] == 2 and dict(buckets)[0.5] == 3
+    assert 0.33 <= metrics.sum("rhc_request_duration_seconds_sum", upstream="orders") < 2
+
+
+def test_openmetrics_is_spoken_to_who_accepts_it(one):
+    with Raw(one.telemetry_port) as connection:
+        answer = connection.call("GET", "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+        assert answer["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert answer.body.endswith(b"# EOF\n")
+        plain = connection.call("GET", "/metrics")
+        assert plain["content-type"].startswith("text/plain; version=0.0.4") and b"# EOF" not in plain.body
+
+
+# ---- access log ----
+
+FIELDS = {"ts": str, "component": str, "start_time": str, "method": str, "path": str, "authority": str, "protocol": str,
+          "response_code": int, "response_flags": str, "response_code_details": str, "bytes_received": int,
+          "bytes_sent": int, "duration": (int, float), "upstream_cluster": str, "upstream_host": str, "attempts": int,
+          "retry_reasons": list, "phases": dict, "overhead_ms": (int, float), "request_id": str, "worker": int}
+
+
+def test_a_call_is_one_line_of_json_with_the_known_names(one):
+    request_id = str(uuid.uuid4())
+    one.call("orders", "POST", "/sha?token=secret", {"x-request-id": request_id, "User-Agent": "te\"st/1"}, body=b"x" * 777)
+    line = one.access(request_id)
+    for name, kind in FIELDS.items():
+        assert isinstance(line.get(name), kind), (name, line)
+    assert line["method"] == "POST" and line["path"] == "/sha" and line["authority"] == "orders"
+    assert line["response_code"] == 200 and line["response_flags"] == "-" and line["protocol"] == "HTTP/1.1"
+    assert line["bytes_received"] == 777 and line["bytes_sent"] > 0 and line["attempts"] == 1
+    assert line["upstream_host"].startswith("127.0.0.1:") and line["user_agent"] == 'te"st/1'
+    assert {"queue", "pool", "connect", "tls", "ttfb", "backoff"} <= set(line["phases"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"])
+    assert sum(line["phases"].values()) <= line["duration"] + 1
+    assert len([x for x in one.access_lines() if x["request_id"] == request_id]) == 1
+    assert "secret" not in one.access_path.read_text(), "the query is not for the log"
+
+
+def test_the_phases_say_where_the_time_went(one):
+    request_id = str(uuid.uuid4())
+    one.call("orders", "GET", "/delay/200", {"x-request-id": request_id})
+    line = one.access(request_id)
+    assert 190 <= line["phases"]["ttfb"] <= line["duration"] < 2000
+
+
+def test_headers_with_secrets_appear_in_no_log(one):
+    one.call("orders", "GET", "/", {"Authorization": "Bearer hush-hush", "Cookie": "sid=hush-hush"})
+    one.call("billing", "GET", "/", {"Authorization": "Bearer hush-hush"})
+    assert "hush-hush" not in one.access_path.read_text() and "hush-hush" not in one.log()
+
+
+def test_the_log_lines_are_json_objects(one):
+    lines = [line for line in one.log().splitlines() if line]
+    assert lines
+    for line in lines:
+        entry = json.loads(line)
+        assert {"ts", "level", "component"} <= set(entry), entry
+
+
+# ---- rhcctl ----
+
+def test_rhcctl_status_lists_every_upstream_as_table_and_as_json(one):
+    for _ in range(5):
+        one.call("billing", "GET", "/")
+    table = one.ctl("status", output="table").text
+    assert re.search(r"^UPSTREAM\s+CIRCUIT\b", table, re.M), table
+    assert re.search(r"^orders\s+closed\b", table, re.M | re.I) and re.search(r"^billing\s+OPEN\b", table, re.M | re.I)
+    status = one.ctl("status").json
+    assert "orders" in json.dumps(status) and "billing" in json.dumps(status)
+
+
+def test_rhcctl_breaker_show_says_how_many_failures_of_how_many(one):
+    for _ in range(3):
+        one.call("billing", "GET", "/")
+    row = one.shown("breaker", "billing")
+    assert (row["failures"], row["threshold"]) == (3, 5) and row["state"] == "closed"
+    table = one.ctl("breaker", "show", "billing", output="table").text
+    assert re.search(r"\bNAME\s+STATE\b.*\bTHRESHOLD\b", table) and re.search(r"^billing\s+closed\b", table, re.M | re.I)
+
+
+def test_rhcctl_events_tell_of_the_transition(one):
+    for _ in range(5):
+        one.call("billing", "GET", "/")
+    text = one.ctl("events", output="table").text
+    assert re.search(r"breaker\s+billing\s+.*open", text, re.I), text
+
+
+def test_the_engine_that_runs_is_told(one):
+    labels = [labels for name, labels, value in one.metrics().samples if name == "rhc_io_engine_info" and value == 1]
+    assert len(labels) == 1 and labels[0]["engine"] in ("io_uring", "epoll")
+    wanted = one.config["io"]["engine"]
+    assert wanted in ("auto", labels[0]["engine"])
