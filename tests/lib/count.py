@@ -8,20 +8,21 @@ import re
 import sys
 import xml.etree.ElementTree as tree
 
-SYNTHESIS = re.compile(r"Tested:\D*(\d+)\D+Passing:\D*(\d+)\D+Failing:\D*(\d+)\D+Crashing:\D*(\d+)")
+SYNTHESIS = re.compile(r"Tested:\D*(\d+)\D+Passing:\D*(\d+)\D+Failing:")
 COLOUR = re.compile(r"\x1b?\[[0-9;]*m")
 
 
 def count_case(case):
     failed = any(case.find(kind) is not None for kind in ("failure", "error"))
-    if case.find("skipped") is not None or case.get("status") in ("disabled", "notrun"):
-        return 0, 0
+    skipped = case.find("skipped")
+    if skipped is not None:  # ctest "skips" a program that could not be built
+        return (0, 1) if "Unable to find" in skipped.get("message", "") else (0, 0)
     output = COLOUR.sub("", case.findtext("system-out") or "")
-    found = SYNTHESIS.findall(output)
+    found = [(int(tested), int(passing)) for tested, passing in SYNTHESIS.findall(output)]
     if not found:
         return (0, 1) if failed else (1, 0)
-    passed = sum(int(row[1]) for row in found)
-    wrong = sum(int(row[2]) + int(row[3]) for row in found)
+    passed = sum(passing for _, passing in found)
+    wrong = sum(tested - passing for tested, passing in found)
     return passed, max(wrong, 1 if failed else 0)
 
 
