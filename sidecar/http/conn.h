@@ -85,7 +85,7 @@ struct http_conn {
 	void                          *owner; /* pool or listener */
 	struct http_env               *env;
 	const struct http_limits      *limits;
-	struct list                    node; /* the keeper's: idle/busy lists */
+	struct list_node               node; /* the keeper's: idle/busy lists */
 	uint32_t                       active; /* messages not yet released */
 	uint32_t                       capacity; /* client: how many messages it may carry at once now */
 	uint64_t                       served; /* messages so far */
