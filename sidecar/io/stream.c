@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -376,11 +377,28 @@ void stream_want(struct stream *s, bool want, bool large)
 		stream_kick(s);
 }
 
+/*
+ * A socket tells a reset once.  When the send in flight got to know it, whose completion may be behind us in the
+ * same turn, the receive says 0 as if there had been FIN; the state does not lie.
+ */
+static bool was_reset(const struct stream *s)
+{
+	struct tcp_info info = { 0 };
+	socklen_t       len = sizeof(info);
+	return engine_busy(&s->txop) && !s->fin_sent &&
+	       getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       info.tcpi_state == TCP_CLOSE;
+}
+
 /* FIN, and everything before it has been delivered. */
 static void end_of_input(struct stream *s)
 {
 	if (s->eof_seen || s->err != STREAM_OK)
 		return;
+	if (!s->broken && was_reset(s)) {
+		s->broken = true;
+		s->sys_errno = ECONNRESET;
+	}
 	if (s->state == STREAM_HANDSHAKE) {
 		stream_fail(s, STREAM_E_TLS, 0, "the peer closed the connection in the handshake");
 	} else if (s->broken) {
@@ -451,13 +469,9 @@ static void on_watched(struct engine *e, struct engine_op *op, int res)
 	s->watch_fired = true;
 	if (s->state == STREAM_JOINING)
 		finish(s);
-	else if (s->state == STREAM_CLOSING && res < 0)
-		send_failed(s, -res);
-	else if (s->state != STREAM_OPEN || s->want)
-		return; /* the receive sees the same, in its place */
 	else if (res < 0)
-		stream_fail(s, STREAM_E_RESET, -res, NULL);
-	else if (fin_is_next(s))
+		send_failed(s, -res); /* noticed here, the receive may see it as an end */
+	else if (s->state == STREAM_OPEN && !s->want && fin_is_next(s))
 		end_of_input(s);
 }
 
