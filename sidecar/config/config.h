@@ -185,6 +185,13 @@ struct config *config_free(struct config *cfg);
  */
 int config_check(const struct config *cfg, struct findings *f);
 
+/*
+ * What the rules cannot know without the machine: files that are named but unreadable (E008), descriptors
+ * (W113), a segment that is not on a tmpfs (W116), a file that a ConfigMap update cannot reach (W112).
+ * 0 or -EINVAL when it found errors.
+ */
+int config_check_host(const struct config *cfg, struct findings *f);
+
 /* ---- asking ---- */
 
 /* The upstream of that name, or NULL.  For start and admin; a call routes by its own table. */
