@@ -62,16 +62,11 @@ static int charge_frame(struct h2 *h, const nghttp2_frame_hd *hd)
 	bool ack = (hd->flags & NGHTTP2_FLAG_ACK) != 0;
 
 	switch (hd->type) {
-	case NGHTTP2_DATA: /* when it is known to be empty */
-	case NGHTTP2_HEADERS:
-	case NGHTTP2_GOAWAY:
-		return CALLBACK_OK;
 	case NGHTTP2_PING:
 		return ack ? CALLBACK_OK : charge(h, H2_FLOOD_PING);
 	case NGHTTP2_SETTINGS:
 		return ack ? CALLBACK_OK : charge(h, H2_FLOOD_SETTINGS);
 	case NGHTTP2_PRIORITY:
-	case NGHTTP2_PRIORITY_UPDATE:
 		return charge(h, H2_FLOOD_PRIORITY);
 	case NGHTTP2_WINDOW_UPDATE:
 		return charge(h, H2_FLOOD_WINDOW_UPDATE);
@@ -79,8 +74,8 @@ static int charge_frame(struct h2 *h, const nghttp2_frame_hd *hd)
 		return charge(h, H2_FLOOD_RST_RECEIVED);
 	case NGHTTP2_CONTINUATION:
 		return charge(h, H2_FLOOD_CONTINUATION);
-	default:
-		return charge(h, H2_FLOOD_UNKNOWN);
+	default: /* DATA: when it is known to be empty */
+		return CALLBACK_OK;
 	}
 }
 
@@ -293,13 +288,13 @@ static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *f, in
 
 static enum h2_close close_reason(struct h2_stream *s, uint32_t code)
 {
-	if (s->rst_in || code == H2_REFUSED_STREAM) {
-		if (code == H2_REFUSED_STREAM && !s->rst_out)
-			return H2_CLOSE_REFUSED;
-		return code == H2_HTTP_1_1_REQUIRED ? H2_CLOSE_HTTP_1_1 : H2_CLOSE_RESET;
-	}
-	if (s->rst_out || s->answered)
+	if (!s->rst_in && (s->rst_out || s->answered))
 		return H2_CLOSE_LOCAL;
+	/* without a frame of its own: above the last id of GOAWAY, or the session never sent it */
+	if (code == H2_REFUSED_STREAM)
+		return H2_CLOSE_REFUSED;
+	if (s->rst_in)
+		return code == H2_HTTP_1_1_REQUIRED ? H2_CLOSE_HTTP_1_1 : H2_CLOSE_RESET;
 	if (code == H2_NO_ERROR && !s->http_error)
 		return H2_CLOSE_DONE;
 	/* nghttp2 reset it for a fault that has no event: nearly always the length of the body */

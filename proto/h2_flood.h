@@ -5,6 +5,7 @@
  *          exchanges completed) bring them back.  Pure: the time is given.
  * Output   h2_flood_charge() is false when the bucket is empty: the connection ends with ENHANCE_YOUR_CALM.
  * Limits   H2_FLOOD_FULL tokens at most, H2_FLOOD_PER_S more each second.
+ *          Frames of unknown type are skipped by nghttp2 without a word and cost no more than the bytes they are.
  * RFC      9113 §10.5 (denial of service); CVE-2019-9511..9518, CVE-2023-44487 (rapid reset), CVE-2024-27316 and
  *          others (CONTINUATION), CVE-2025-8671 (MadeYouReset: resets that we are made to send).
  */
@@ -24,8 +25,7 @@
 	X(EMPTY_DATA,    10) \
 	X(RST_RECEIVED,  10) \
 	X(RST_CAUSED,    10) /* also a stream we had to refuse */ \
-	X(CONTINUATION,  20) \
-	X(UNKNOWN,        5) /* extension frames, which we ignore (RFC 9113 §5.5) */
+	X(CONTINUATION,  20)
 /* clang-format on */
 enum h2_flood_cause {
 #define X(ID, tokens) H2_FLOOD_##ID,
