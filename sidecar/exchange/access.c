@@ -1,0 +1,321 @@
+#include "sidecar/exchange/access.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sidecar/base/clock.h"
+#include "sidecar/base/json.h"
+#include "sidecar/base/log.h"
+#include "sidecar/exchange/exchange.h"
+#include "sidecar/upstream/errors.h"
+
+static void on_flush(void *arg)
+{
+	access_flush(arg);
+}
+
+static int open_path(const char *path)
+{
+	int fd;
+
+	if (strcmp(path, "stdout") == 0)
+		return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (strcmp(path, "stderr") == 0)
+		return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+	return fd < 0 ? -errno : fd;
+}
+
+static bool is_file(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+int access_open(struct access_log *a, const struct config_access_log *config, struct engine *engine)
+{
+	a->fd = -1;
+	a->config = config;
+	a->used = 0;
+	a->dropped = 0;
+	a->seen = 0;
+	a->engine = engine;
+	a->flush = (struct engine_deferred){ .fn = on_flush, .arg = a };
+	a->format = config->format;
+	if (!config->enabled)
+		return 0;
+	a->fd = open_path(config->path);
+	if (a->fd < 0)
+		return a->fd;
+	a->pipe = !is_file(a->fd);
+	if (a->format == CONFIG_FORMAT_AUTO)
+		a->format = isatty(a->fd) ? CONFIG_FORMAT_TEXT : CONFIG_FORMAT_JSON;
+	return 0;
+}
+
+void access_close(struct access_log *a)
+{
+	access_flush(a);
+	engine_undefer(&a->flush);
+	if (a->fd >= 0)
+		close(a->fd);
+	a->fd = -1;
+}
+
+int access_reopen(struct access_log *a)
+{
+	int fd;
+
+	if (a->fd < 0)
+		return 0;
+	fd = open_path(a->config->path);
+	if (fd < 0)
+		return fd;
+	access_flush(a);
+	close(a->fd);
+	a->fd = fd;
+	return 0;
+}
+
+/* A pipe that nobody reads must not stop a worker: ask before each write. */
+static bool writable(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) != 0;
+}
+
+static size_t count_lines(const char *p, size_t n)
+{
+	size_t lines = 0;
+
+	for (size_t i = 0; i < n; i++)
+		lines += p[i] == '\n';
+	return lines;
+}
+
+void access_flush(struct access_log *a)
+{
+	size_t done = 0;
+
+	while (a->fd >= 0 && done < a->used && writable(a->fd)) {
+		/* A pipe that is writable takes PIPE_BUF bytes without blocking (pipe(7)); more might wait. */
+		size_t n = a->used - done, piece = a->pipe && n > PIPE_BUF ? PIPE_BUF : n;
+		ssize_t w = write(a->fd, a->buf + done, piece);
+
+		if (w <= 0)
+			break;
+		done += (size_t)w;
+	}
+	if (done < a->used)
+		a->dropped += count_lines(a->buf + done, a->used - done);
+	a->used = 0;
+}
+
+static struct http_str path_of(const struct exchange *e)
+{
+	struct http_str path = e->req ? e->req->path : (struct http_str){ "", 0 };
+	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
+
+	if (query)
+		path.n = (uint32_t)(query - path.p);
+	if (path.n > ACCESS_VALUE_MAX)
+		path.n = ACCESS_VALUE_MAX;
+	return path;
+}
+
+static bool excluded(const struct access_log *a, const struct exchange *e)
+{
+	const struct config_strings *x = &a->config->exclude_paths;
+	struct http_str path = path_of(e);
+
+	if (e->status < a->config->min_status)
+		return true;
+	for (uint32_t i = 0; i < x->len; i++) {
+		if (http_str_is(path, x->item[i]))
+			return true;
+	}
+	return false;
+}
+
+/* Every sample_bp-th of 10000, evenly spread. */
+static bool sampled(struct access_log *a)
+{
+	uint64_t before = a->seen * a->config->sample_bp / 10000;
+
+	a->seen++;
+	return a->seen * a->config->sample_bp / 10000 != before;
+}
+
+struct line { /* what all formats print */
+	uint64_t    wall_ns, duration_ns, overhead_ns;
+	char        start[CLOCK_TEXT_SIZE], now[CLOCK_TEXT_SIZE];
+	char        flags[24];
+	char        peer[64];
+	const char *details;
+	const char *protocol;
+};
+
+static const char *protocol_of(const struct exchange *e)
+{
+	if (!e->req)
+		return "-";
+	return e->req->version == HTTP_2 ? "HTTP/2" : e->req->version == HTTP_1_0 ? "HTTP/1.0" : "HTTP/1.1";
+}
+
+static void line_fill(struct line *l, const struct exchange *e, uint64_t now_ns)
+{
+	const struct error_row *row = error_row((enum rhc_error)e->error);
+	uint64_t known = 0;
+
+	for (unsigned i = 0; i < PHASES; i++)
+		known += e->phases[i];
+	l->wall_ns = clock_wall_ns();
+	l->duration_ns = now_ns - e->start_ns;
+	l->overhead_ns = l->duration_ns > known ? l->duration_ns - known : 0;
+	clock_format(l->wall_ns, l->now);
+	clock_format(l->wall_ns - l->duration_ns, l->start);
+	snprintf(l->flags, sizeof(l->flags), "%s%s%s", row->flag, row->flag[0] && e->reason_count ? "," : "",
+	         e->reason_count && (e->error || e->upstream_status >= 500) ? "URX" : "");
+	if (!l->flags[0])
+		snprintf(l->flags, sizeof(l->flags), "-");
+	l->details = e->error ? row->id : "via_upstream";
+	l->protocol = protocol_of(e);
+	l->peer[0] = 0;
+	if (e->upstream && e->endpoint < e->upstream->endpoints.n)
+		resolver_addr_text(&e->upstream->endpoints.row[e->endpoint].addr, l->peer);
+}
+
+static void json_ms(struct json *j, const char *key, uint64_t ns)
+{
+	json_decimal(j, key, ns / 1000, 3);
+}
+
+static void json_request(struct json *j, const struct exchange *e, const struct line *l)
+{
+	const struct http_field *agent = e->req ? http_head_find(e->req, HTTP_FIELD_USER_AGENT) : NULL;
+	struct http_str path = path_of(e);
+
+	json_str(j, "ts", l->now);
+	json_str(j, "component", "access");
+	json_str(j, "start_time", l->start);
+	json_strn(j, "method", e->req ? e->req->method_text.p : "", e->req ? e->req->method_text.n : 0);
+	json_strn(j, "path", path.p, path.n);
+	json_strn(j, "authority", e->req ? e->req->authority.p : "", e->req ? e->req->authority.n : 0);
+	json_str(j, "protocol", l->protocol);
+	json_strn(j, "request_id", e->request_id.p, e->request_id.n);
+	if (agent)
+		json_strn(j, "user_agent", agent->value,
+		          agent->value_len > ACCESS_VALUE_MAX ? ACCESS_VALUE_MAX : agent->value_len);
+}
+
+static void json_outcome(struct json *j, const struct exchange *e, const struct line *l)
+{
+	json_u64(j, "response_code", e->status);
+	json_str(j, "response_flags", l->flags);
+	json_str(j, "response_code_details", l->details);
+	if (e->detail[0])
+		json_str(j, "detail", e->detail);
+	json_u64(j, "bytes_received", e->body.bytes);
+	json_u64(j, "bytes_sent", e->bytes_sent);
+	json_ms(j, "duration", l->duration_ns);
+	json_str(j, "upstream_cluster", e->upstream ? e->upstream->name : NULL);
+	json_str(j, "upstream_host", l->peer[0] ? l->peer : NULL);
+	json_u64(j, "upstream_status", e->upstream_status);
+	json_u64(j, "attempts", e->attempt);
+	json_array(j, "retry_reasons");
+	for (unsigned i = 0; i < e->reason_count && i < EXCH_ATTEMPTS_LOGGED; i++)
+		json_str(j, NULL, error_row((enum rhc_error)e->reasons[i])->id);
+	json_end(j);
+	json_str(j, "retry_skipped",
+	         e->retry_skipped == RETRY_NOT_NEEDED ? NULL :
+	                                                retry_verdict_word((enum retry_verdict)e->retry_skipped));
+}
+
+static const char *const phase_names[PHASES] = { "queue", "pool", "dns", "connect", "tls",
+	                                         "send", "ttfb", "receive", "backoff" };
+
+static size_t line_json(char *out, size_t cap, const struct exchange *e, const struct line *l)
+{
+	struct json j;
+	int n;
+
+	json_init(&j, out, cap - 1);
+	json_object(&j, NULL);
+	json_request(&j, e, l);
+	json_outcome(&j, e, l);
+	json_object(&j, "phases");
+	for (unsigned i = 0; i < PHASES; i++)
+		json_ms(&j, phase_names[i], e->phases[i]);
+	json_end(&j);
+	json_ms(&j, "overhead_ms", l->overhead_ns);
+	json_u64(&j, "worker", e->env->worker);
+	json_end(&j);
+	n = json_finish(&j);
+	if (n < 0)
+		return 0;
+	out[n] = '\n';
+	return (size_t)n + 1;
+}
+
+/* Bytes of a stranger in a line for eyes: quotes and controls become dots. */
+static int clean(char *out, struct http_str s)
+{
+	uint32_t n = s.n > ACCESS_VALUE_MAX ? ACCESS_VALUE_MAX : s.n;
+
+	for (uint32_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		out[i] = c < 0x20 || c == '"' || c >= 0x7f ? '.' : (char)c;
+	}
+	out[n] = 0;
+	return (int)n;
+}
+
+static size_t line_text(char *out, size_t cap, const struct exchange *e, const struct line *l, bool logfmt)
+{
+	static const struct http_str none = { "-", 1 };
+	char method[ACCESS_VALUE_MAX + 1], path[ACCESS_VALUE_MAX + 1], authority[ACCESS_VALUE_MAX + 1],
+		id[EXCH_REQUEST_ID_MAX + 1];
+	int n;
+
+	clean(method, e->req ? e->req->method_text : none);
+	clean(path, e->req ? path_of(e) : none);
+	clean(authority, e->req && e->req->authority.n ? e->req->authority : none);
+	clean(id, e->request_id);
+	n = snprintf(out, cap,
+	             logfmt ? "ts=%s component=access method=\"%s\" path=\"%s\" protocol=%s status=%u flags=%s details=%s "
+	                      "bytes_received=%" PRIu64 " bytes_sent=%" PRIu64 " duration=%.3f attempts=%u "
+	                      "request_id=\"%s\" authority=\"%s\" upstream=%s upstream_host=%s\n" :
+	                      "[%s] \"%s %s %s\" %u %s %s %" PRIu64 " %" PRIu64 " %.3f %u \"%s\" \"%s\" %s %s\n",
+	             l->start, method, path, l->protocol, e->status, l->flags, l->details, e->body.bytes,
+	             e->bytes_sent, (double)l->duration_ns / 1e6, e->attempt, id, authority,
+	             e->upstream ? e->upstream->name : "-", l->peer[0] ? l->peer : "-");
+	return n < 0 ? 0 : (size_t)n >= cap ? cap : (size_t)n;
+}
+
+void access_write(struct access_log *a, const struct exchange *e, uint64_t now_ns)
+{
+	struct line l;
+	size_t n;
+
+	if (excluded(a, e) || !sampled(a))
+		return;
+	if (sizeof(a->buf) - a->used < ACCESS_LINE_MAX)
+		access_flush(a);
+	line_fill(&l, e, now_ns);
+	if (a->format == CONFIG_FORMAT_JSON)
+		n = line_json(a->buf + a->used, ACCESS_LINE_MAX, e, &l);
+	else
+		n = line_text(a->buf + a->used, ACCESS_LINE_MAX, e, &l, a->format == CONFIG_FORMAT_LOGFMT);
+	a->used += n;
+	engine_defer(a->engine, &a->flush);
+}

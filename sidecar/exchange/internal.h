@@ -1,0 +1,30 @@
+/*
+ * sidecar/exchange/internal.h - what exchange.c and attempt.c have of each other; nobody else includes it.
+ */
+#ifndef RHC_SIDECAR_EXCHANGE_INTERNAL_H
+#define RHC_SIDECAR_EXCHANGE_INTERNAL_H
+
+#include "sidecar/exchange/exchange.h"
+
+static inline uint64_t exch_now(const struct exchange *e)
+{
+	return engine_now(e->env->http->stream.engine);
+}
+
+void exch_goto(struct exchange *e, enum exch_state to);
+
+/* Arm the timer for the state the exchange is in. */
+void exch_arm(struct exchange *e);
+
+/* Answer by ourselves; no attempt is under way. */
+void exch_reply(struct exchange *e, enum rhc_error err);
+
+/* Something is wrong on our side, in whatever state: end the attempt, answer if that is still possible. */
+void exch_fail(struct exchange *e, enum rhc_error err);
+
+void exch_body_too_large(struct exchange *e);
+
+/* The last step; e is gone afterwards. */
+void exch_finish(struct exchange *e);
+
+#endif

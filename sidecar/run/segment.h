@@ -1,0 +1,18 @@
+/*
+ * sidecar/run/segment.h - the supervisor's side of the segment: find or make it, declare what the configuration has.
+ *
+ * Path    shm.path; where that was not written and /run/rhc is no tmpfs or cannot be had, /dev/shm/rhc-<instance>.shm.
+ * Errors  are log lines with file and reason; the int is an exit code.
+ */
+#ifndef RHC_SIDECAR_RUN_SEGMENT_H
+#define RHC_SIDECAR_RUN_SEGMENT_H
+
+#include "shm/segment.h"
+#include "sidecar/run/options.h"
+
+int  segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config);
+
+/* The file was deleted or replaced while we run: say so, once.  Workers keep their mapping and their limits. */
+void segment_lost(const struct rhc_segment *seg);
+
+#endif
