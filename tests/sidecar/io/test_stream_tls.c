@@ -1,5 +1,6 @@
 #include "tests/sidecar/io/stream_rig.h"
 #include "tests/sidecar/io/tls_peer.h"
+#include "tests/sidecar/io/tls_server.h"
 
 enum { MIB = 1 << 20 };
 
@@ -24,52 +25,7 @@ TestSuite(stream_tls, .init = setup, .fini = teardown, .timeout = 120);
 
 static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
 
-/* ---- the server side: OpenSSL over memory, its bytes carried to and from the socket ---------------- */
-
-struct server {
-	SSL_CTX *ctx;
-	SSL     *ssl;
-	BIO     *in, *out;
-	int      fd;
-	uint32_t step; /* bytes per send and turn, 0: all */
-	bool     ended; /* the socket said end, or died */
-};
-
-static void server_open(struct server *v, int fd, SSL_CTX *ctx)
-{
-	v->ctx = ctx;
-	v->ssl = SSL_new(ctx);
-	v->in = BIO_new(BIO_s_mem());
-	v->out = BIO_new(BIO_s_mem());
-	SSL_set_bio(v->ssl, v->in, v->out);
-	SSL_set_accept_state(v->ssl);
-	v->fd = fd;
-	v->ended = false;
-}
-
-static void server_free(struct server *v)
-{
-	SSL_set_shutdown(v->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-	SSL_free(v->ssl);
-}
-
-static void server_carry(struct server *v)
-{
-	uint8_t tmp[65536];
-	ssize_t n = recv(v->fd, tmp, sizeof(tmp), 0);
-	if (n > 0)
-		BIO_write(v->in, tmp, (int)n);
-	else if (n == 0 || errno != EAGAIN)
-		v->ended = true;
-	const char *p;
-	long        have = BIO_get_mem_data(v->out, (char **)(uintptr_t)&p);
-	if (have <= 0)
-		return;
-	size_t  cap = v->step > 0 && v->step < (size_t)have ? v->step : (size_t)have;
-	ssize_t sent = send(v->fd, p, cap, MSG_NOSIGNAL);
-	if (sent > 0)
-		BIO_read(v->out, tmp, (int)sent > (int)sizeof(tmp) ? (int)sizeof(tmp) : (int)sent);
-}
+/* ---- both sides ----------------------------------------------------------------------------------- */
 
 /* One turn of both sides; the handshake goes on by itself. */
 static void step(struct rig *r, struct server *v)
@@ -91,38 +47,9 @@ static void step(struct rig *r, struct server *v)
 
 #define OPENED(r, v) STEP_UNTIL(r, v, r->a.opens == 1 && SSL_is_init_finished(v->ssl))
 
-static struct tls_policy *policy(const struct tls_options *opt)
-{
-	char               why[TLS_WHY_MAX];
-	struct tls_policy *p = NULL;
-	cr_assert_eq(tls_policy_new(opt, &p, why, sizeof(why)), 0, "%s", why);
-	return p;
-}
-
-static void server_send(struct server *v, uint64_t *at, uint32_t n)
-{
-	uint8_t tmp[65536];
-	for (uint32_t i = 0; i < n; i++)
-		tmp[i] = pattern(*at + i);
-	cr_assert_eq(SSL_write(v->ssl, tmp, (int)n), (int)n);
-	*at += n;
-}
-
-static void server_recv(struct server *v, uint64_t *at)
-{
-	uint8_t tmp[16384];
-	int     n;
-	while ((n = SSL_read(v->ssl, tmp, sizeof(tmp))) > 0) {
-		for (int i = 0; i < n; i++)
-			cr_assert_eq(tmp[i], pattern(*at + (uint64_t)i));
-		*at += (uint64_t)n;
-	}
-	ERR_clear_error();
-}
-
 /* A world of one rig, one policy, one server, connected. */
 #define WITH_TLS(r, v, version, ...)                                                               \
-	struct tls_policy *p = policy(&(struct tls_options){ .ca_file = ca_pem, __VA_ARGS__ });    \
+	struct tls_policy *p = policy_of(&(struct tls_options){ .ca_file = ca_pem, __VA_ARGS__ });    \
 	SSL_CTX           *ctx = peer_ctx(&leaf, version);                                         \
 	struct server      server_ = { 0 }, *v = &server_;                                         \
 	rig_connect(r, p, "a.test");                                                               \
@@ -359,7 +286,7 @@ static void check_failure(struct rig *r, const struct failure_row *row)
 	struct cert        other = cert_make("Other", NULL, NULL, -DAY, DAY);
 	struct cert        c = cert_make("leaf", row->san, row->trusted ? &ca : &other, row->from, row->to);
 	SSL_CTX           *ctx = peer_ctx(&c, TLS1_2_VERSION);
-	struct tls_policy *p = policy(&(struct tls_options){ .ca_file = ca_pem, .alpn = row->alpn });
+	struct tls_policy *p = policy_of(&(struct tls_options){ .ca_file = ca_pem, .alpn = row->alpn });
 	struct server      server = { 0 }, *v = &server;
 	static const char  h1[] = "\x08http/1.1";
 	SSL_CTX_set_alpn_select_cb(ctx, peer_alpn, (void *)(uintptr_t)h1);
@@ -477,7 +404,7 @@ Test(stream_tls, alpn_is_told)
 Test(stream_tls, the_second_connection_is_resumed)
 {
 	EACH_VERSION (i) {
-		struct tls_policy *p = policy(&(struct tls_options){ .ca_file = ca_pem });
+		struct tls_policy *p = policy_of(&(struct tls_options){ .ca_file = ca_pem });
 		SSL_CTX           *ctx = peer_ctx(&leaf, versions[i]);
 		for (int n = 0; n < 2; n++) {
 			EACH_ENGINE (r) {
