@@ -67,6 +67,7 @@ struct rhc_bulkhead {
 	uint16_t lifo[RHC_LIFO];
 	struct rhc_waiter *first, *last; /* local FIFO */
 	uint32_t waiters;
+	uint64_t told_ms; /* when the last "saturated" or "queue_full" event was written */
 };
 
 void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t upstream);
@@ -126,7 +127,15 @@ uint64_t rhc_limit_override_word(const struct rhc_limit_override *ovr);
 uint32_t rhc_bulkhead_in_use(const struct rhc_segment *seg, uint32_t upstream);
 uint32_t rhc_bulkhead_waiting(const struct rhc_segment *seg, uint32_t upstream);
 
-/* For the reaper and rhcctl. */
+/*
+ * For the reaper and rhcctl.  smallest: the worker (a bit, 0 = none) that waits longest; `self` (an index, or
+ * RHC_WORKERS_MAX) is never passed over.
+ */
+uint64_t rhc_bulkhead_smallest(const struct rhc_segment *seg, uint32_t upstream, uint32_t self,
+                               uint64_t now_ms);
+/* After a slot word went to 0 by another hand than its holder's: hint and wake. */
+void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index, uint32_t self,
+                        uint64_t now_ms, uint64_t *wake);
 uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream); /* mask of workers */
 void rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream);
 

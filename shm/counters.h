@@ -81,6 +81,9 @@ static inline void rhc_ctr_set(_Atomic uint64_t *row, unsigned counter, uint64_t
 
 /* The table as it is written into a segment: description i, i < RHC_DESC_COUNT. */
 void rhc_desc_make(uint32_t i, struct rhc_desc *ret);
+/* Kind of a named counter of this build. */
+enum rhc_kind rhc_uctr_kind(unsigned counter); /* < RHC_CTR_COUNT */
+enum rhc_kind rhc_wctr_kind(unsigned counter); /* < RHC_WCTR_COUNT */
 /* Help text of this build for a description, "" if it does not know it. */
 const char *rhc_desc_help(const struct rhc_desc *desc);
 

@@ -39,6 +39,11 @@ struct rhc_policy {
 #define RHC_FAILURES_MAX 1023
 
 void rhc_policy_load(const struct rhc_up *up, struct rhc_policy *ret);
+/* One word of it, for the healthy path. */
+static inline bool rhc_policy_has_window(const struct rhc_up *up)
+{
+	return (uint32_t)atomic_load_explicit(&up->policy[2], memory_order_seq_cst) != 0;
+}
 void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *policy);
 
 /*

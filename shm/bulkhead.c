@@ -1,0 +1,604 @@
+/*
+ * Slots and waiters.  The proof in prose is in shm/README.md, the orders are argued in shm/bulkhead.h; every
+ * atomic here without an explicit order is seq_cst.
+ */
+#include "shm/bulkhead.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define ADMIT_ROUNDS 16   /* of the epoch check: each lost round is a change of the limit */
+#define TOLD_MS      1000 /* events about saturation: one per second and worker */
+
+static uint64_t load(const _Atomic uint64_t *word)
+{
+	return atomic_load_explicit(word, memory_order_seq_cst);
+}
+
+/* ---- words ---- */
+
+/* count:16 (bit 48) | taken_at, 64 ms:22 (bit 26) | inc:16 (bit 10) | owner+1:10 */
+static uint64_t slot_word(struct rhc_worker *w, uint64_t now_ms)
+{
+	return rhc_field(++w->count, 48, 16) | rhc_field(now_ms / 64, 26, 22) |
+	       rhc_field(w->inc, 10, 16) | rhc_field(w->index + 1, 0, 10);
+}
+
+uint64_t rhc_slot_age_ms(uint64_t word, uint64_t now_ms)
+{
+	uint64_t age = (now_ms / 64 - rhc_bits(word, 26, 22)) & ((1 << 22) - 1);
+
+	/* Taken by a worker whose clock reading is a step younger than ours. */
+	return age == (1 << 22) - 1 ? 0 : age * 64;
+}
+
+static uint64_t ctl_word(uint32_t limit, uint32_t hw, uint32_t epoch)
+{
+	return rhc_field(limit, 0, 20) | rhc_field(hw, 20, 20) | rhc_field(epoch, 40, 24);
+}
+
+struct ctl {
+	uint64_t word;
+	uint32_t limit, hw, epoch;
+};
+
+/* Never beyond the array, whatever the word says. */
+static struct ctl load_ctl(const struct rhc_up *up, uint32_t cap)
+{
+	uint64_t word = load(&up->ctl);
+	struct ctl c = { word, RHC_CTL_LIMIT(word), RHC_CTL_HW(word), RHC_CTL_EPOCH(word) };
+
+	c.limit = (uint32_t)rhc_min_u64(c.limit, cap);
+	c.hw = (uint32_t)rhc_min_u64(c.hw, cap);
+	return c;
+}
+
+/* active:1 (bit 63) | limit:20 (bit 43) | until_ms:43 */
+uint64_t rhc_limit_override_word(const struct rhc_limit_override *ovr)
+{
+	return ovr->active ? UINT64_C(1) << 63 | rhc_field(ovr->limit, 43, 20) |
+	                             rhc_field(ovr->until_ms, 0, 43)
+	                   : 0;
+}
+
+struct rhc_limit_override rhc_limit_override_of(uint64_t word)
+{
+	if (word >> 63 == 0)
+		return (struct rhc_limit_override){ 0 };
+	return (struct rhc_limit_override){ true, (uint32_t)rhc_bits(word, 43, 20),
+		                            rhc_bits(word, 0, 43) };
+}
+
+/* ---- counting ---- */
+
+static uint32_t count_held(const _Atomic uint64_t *slots, uint32_t cap, uint32_t from, uint32_t to)
+{
+	uint32_t held = 0;
+
+	for (uint32_t i = from; i < to; i++)
+		held += load(&slots[rhc_slot_at(cap, i)]) != 0;
+	return held;
+}
+
+uint32_t rhc_bulkhead_in_use(const struct rhc_segment *seg, uint32_t upstream)
+{
+	struct ctl c = load_ctl(rhc_seg_up(seg, upstream), seg->hdr.slots_cap);
+
+	return count_held(rhc_seg_slots(seg, upstream), seg->hdr.slots_cap, 0,
+	                  c.hw > c.limit ? c.hw : c.limit);
+}
+
+uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream)
+{
+	uint64_t mask = load(&rhc_seg_up(seg, upstream)->waitmask);
+
+	return seg->hdr.max_workers == 64 ? mask : mask & ((UINT64_C(1) << seg->hdr.max_workers) - 1);
+}
+
+static uint32_t count_waiting(const struct rhc_segment *seg, const struct rhc_up *up)
+{
+	uint32_t n = 0;
+
+	for (uint32_t w = 0; w < seg->hdr.max_workers; w++)
+		n += RHC_HEAD_WAITERS(load(&up->head[w]));
+	return n;
+}
+
+uint32_t rhc_bulkhead_waiting(const struct rhc_segment *seg, uint32_t upstream)
+{
+	return count_waiting(seg, rhc_seg_up(seg, upstream));
+}
+
+/* ---- who waits longest, the baton ---- */
+
+static bool stalled(const struct rhc_segment *seg, uint32_t w, uint64_t now_ms)
+{
+	uint64_t beat = atomic_load_explicit(&rhc_seg_worker(seg, w)->beat_ms, memory_order_acquire);
+
+	return beat + RHC_STALL_MS < now_ms;
+}
+
+uint64_t rhc_bulkhead_smallest(const struct rhc_segment *seg, uint32_t upstream, uint32_t self,
+                               uint64_t now_ms)
+{
+	const struct rhc_up *up = rhc_seg_up(seg, upstream);
+	uint64_t best = UINT64_MAX, bit = 0, any = UINT64_MAX, any_bit = 0;
+
+	for (uint64_t mask = rhc_bulkhead_waiters(seg, upstream); mask; mask &= mask - 1) {
+		uint32_t w = (uint32_t)__builtin_ctzll(mask);
+		uint64_t ticket = RHC_HEAD_TICKET(load(&up->head[w]));
+
+		if (ticket == 0)
+			continue;
+		if (ticket < any) {
+			any = ticket;
+			any_bit = UINT64_C(1) << w;
+		}
+		if (ticket < best && (w == self || !stalled(seg, w, now_ms))) {
+			best = ticket;
+			bit = UINT64_C(1) << w;
+		}
+	}
+	return bit ? bit : any_bit; /* all stalled: wake the oldest, it may just be late */
+}
+
+static uint64_t smallest(const struct rhc_bulkhead *b, uint64_t now_ms)
+{
+	return rhc_bulkhead_smallest(b->w->seg, b->upstream, b->w->index, now_ms);
+}
+
+static uint64_t me(const struct rhc_bulkhead *b)
+{
+	return UINT64_C(1) << b->w->index;
+}
+
+/* Bits of hint word `word` that stand for indices below limit. */
+static uint64_t in_limit(uint32_t word, uint32_t limit)
+{
+	uint32_t first = word * 64;
+
+	return limit >= first + 64 ? UINT64_MAX : limit <= first ? 0 : (UINT64_C(1) << (limit - first)) - 1;
+}
+
+static void pass_baton(struct rhc_bulkhead *b, uint64_t now_ms, uint64_t *wake)
+{
+	struct ctl c = load_ctl(b->up, b->cap);
+
+	if (load(&b->up->waitmask) == 0)
+		return;
+	for (uint32_t word = 0; word * 64 < c.limit; word++) {
+		if (load(&b->hints[word]) & in_limit(word, c.limit)) {
+			*wake |= smallest(b, now_ms);
+			return;
+		}
+	}
+}
+
+/* A slot was freed: its hint must say so, and whoever waits longest must look. */
+void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index, uint32_t self,
+                        uint64_t now_ms, uint64_t *wake)
+{
+	_Atomic uint64_t *hint = &rhc_seg_hints(seg, upstream)[index / 64];
+	uint64_t bit = UINT64_C(1) << index % 64;
+
+	/* Lazy: mostly the bit is still on, and nothing shared is stored. */
+	RHC_FI("slot.freed");
+	if ((load(hint) & bit) == 0)
+		atomic_fetch_or(hint, bit);
+	RHC_FI("slot.hinted");
+	if (load(&rhc_seg_up(seg, upstream)->waitmask))
+		*wake |= rhc_bulkhead_smallest(seg, upstream, self, now_ms);
+}
+
+void rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream)
+{
+	const _Atomic uint64_t *slots = rhc_seg_slots(seg, upstream);
+	_Atomic uint64_t *hints = rhc_seg_hints(seg, upstream);
+
+	for (uint32_t i = 0; i < seg->hdr.slots_cap; i++) {
+		uint64_t bit = UINT64_C(1) << i % 64;
+
+		/* Hint first: a bit that is on needs no look at the slot. */
+		if ((load(&hints[i / 64]) & bit) == 0 && load(&slots[rhc_slot_at(seg->hdr.slots_cap, i)]) == 0) {
+			RHC_FI("hint.fix");
+			atomic_fetch_or(&hints[i / 64], bit);
+		}
+	}
+}
+
+/* ---- claiming a slot ---- */
+
+static bool claim(struct rhc_bulkhead *b, uint32_t i, uint64_t word)
+{
+	_Atomic uint64_t *slot = &b->slots[rhc_slot_at(b->cap, i)];
+	uint64_t free = 0;
+
+	/* Relaxed look first, to spare a full slot the locked operation; the CAS decides. */
+	if (atomic_load_explicit(slot, memory_order_relaxed) != 0)
+		return false;
+	RHC_FI("slot.claim");
+	return atomic_compare_exchange_strong(slot, &free, word);
+}
+
+/* The slots this worker freed last: their lines are in its cache and in nobody else's. */
+static bool claim_own(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, uint32_t *ret)
+{
+	while (b->lifo_len) {
+		uint32_t i = b->lifo[--b->lifo_top % RHC_LIFO];
+
+		b->lifo_len--;
+		if (i < limit && claim(b, i, word)) {
+			*ret = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void remember(struct rhc_bulkhead *b, uint32_t i)
+{
+	b->lifo[b->lifo_top++ % RHC_LIFO] = (uint16_t)i;
+	if (b->lifo_len < RHC_LIFO)
+		b->lifo_len++;
+}
+
+/* It looked free and is not: clear its hint, look again, put it back if it is free by now. */
+static bool put_back(struct rhc_bulkhead *b, uint32_t i)
+{
+	_Atomic uint64_t *hint = &b->hints[i / 64];
+	uint64_t bit = UINT64_C(1) << i % 64;
+
+	RHC_FI("hint.clear");
+	atomic_fetch_and(hint, ~bit);
+	RHC_FI("hint.cleared");
+	if (load(&b->slots[rhc_slot_at(b->cap, i)]) != 0)
+		return false;
+	RHC_FI("hint.back");
+	atomic_fetch_or(hint, bit);
+	return true;
+}
+
+/* Try every hinted index among `bits` of a hint word. */
+static bool claim_in(struct rhc_bulkhead *b, uint32_t word_index, uint64_t bits, uint64_t word,
+                     bool *back, uint32_t *ret)
+{
+	for (bits &= load(&b->hints[word_index]); bits; bits &= bits - 1) {
+		uint32_t i = word_index * 64 + (uint32_t)__builtin_ctzll(bits);
+
+		if (claim(b, i, word)) {
+			*ret = i;
+			return true;
+		}
+		*back |= put_back(b, i);
+	}
+	return false;
+}
+
+/* From the worker's home on, once around: workers that start apart seldom meet. */
+static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, bool *back, uint32_t *ret)
+{
+	uint32_t home = (uint32_t)((uint64_t)b->home * limit >> 32), words = (limit + 63) / 64;
+	uint64_t from_home = UINT64_MAX << home % 64;
+
+	for (uint32_t n = 0, at = home / 64; n <= words; n++, at = at + 1 == words ? 0 : at + 1) {
+		uint64_t bits = in_limit(at, limit);
+
+		if (n == 0)
+			bits &= from_home;
+		else if (n == words)
+			bits &= ~from_home;
+		if (claim_in(b, at, bits, word, back, ret))
+			return true;
+	}
+	return false;
+}
+
+/* ---- admission: never above the limit of that instant ---- */
+
+static bool lower_hw(const struct rhc_segment *seg, uint32_t upstream, const struct ctl *c)
+{
+	struct rhc_up *up = rhc_seg_up(seg, upstream);
+	uint64_t old = c->word;
+
+	if (count_held(rhc_seg_slots(seg, upstream), seg->hdr.slots_cap, c->limit, c->hw))
+		return false;
+	RHC_FI("ctl.lower");
+	return atomic_compare_exchange_strong(&up->ctl, &old, ctl_word(c->limit, c->limit, c->epoch + 1));
+}
+
+/* Index i is claimed.  May it stay?  Under one ctl: below the limit, and, while draining, not one too many. */
+static bool admitted(struct rhc_bulkhead *b, uint32_t i)
+{
+	for (unsigned round = 0; round < ADMIT_ROUNDS; round++) {
+		struct ctl c = load_ctl(b->up, b->cap);
+
+		if (i >= c.limit)
+			return false;
+		if (c.hw <= c.limit)
+			return true; /* all holders are below the limit, so they are not more */
+		/* After the claim: of two claimers at least one counts the other. */
+		if (count_held(b->slots, b->cap, 0, c.hw) > c.limit)
+			return false;
+		if (load(&b->up->ctl) == c.word)
+			return true;
+	}
+	return false;
+}
+
+/* A claim given back is a release: somebody may have been refused because of it. */
+static void give_back(struct rhc_bulkhead *b, uint32_t i, uint64_t word, uint64_t now_ms, uint64_t *wake)
+{
+	uint64_t old = word, others = 0;
+
+	RHC_FI("slot.undo");
+	if (!atomic_compare_exchange_strong(&b->slots[rhc_slot_at(b->cap, i)], &old, 0))
+		return;
+	rhc_bulkhead_freed(b->w->seg, b->upstream, i, b->w->index, now_ms, &others);
+	/* Not ourselves: we have just looked, and looking again at once would spin while it drains. */
+	*wake |= others & ~me(b);
+}
+
+/* Claim and be admitted.  `turn`: it is our turn in the queue, so while draining we may claim. */
+static bool take(struct rhc_bulkhead *b, bool turn, uint64_t now_ms, struct rhc_slot *ret, uint64_t *wake)
+{
+	struct ctl c = load_ctl(b->up, b->cap);
+	uint64_t word;
+	bool back = false, got = false;
+	uint32_t i = 0;
+
+	/* Draining: only who waits longest may claim, or claimers refuse each other for ever. */
+	if (c.limit == 0 || (c.hw > c.limit && !turn))
+		return false;
+	word = slot_word(b->w, now_ms);
+	got = claim_own(b, c.limit, word, &i) || claim_hinted(b, c.limit, word, &back, &i);
+	if (got) {
+		RHC_FI("slot.claimed");
+		got = admitted(b, i);
+		if (!got)
+			give_back(b, i, word, now_ms, wake);
+	}
+	if (back)
+		pass_baton(b, now_ms, wake);
+	if (got)
+		*ret = (struct rhc_slot){ word, i };
+	return got;
+}
+
+/* ---- the private queue and its published head ---- */
+
+static void publish(struct rhc_bulkhead *b)
+{
+	uint64_t ticket = b->first ? b->first->ticket : 0;
+
+	RHC_FI("head.store");
+	/* seq_cst: published before we look at the slots; a releaser frees before it looks at us. */
+	atomic_store(&b->up->head[b->w->index],
+	             rhc_field(rhc_min_u64(b->waiters, RHC_WAITING_MAX), 48, 16) | rhc_field(ticket, 0, 48));
+	if (b->first == NULL) {
+		RHC_FI("waitmask.clear");
+		atomic_fetch_and(&b->up->waitmask, ~me(b));
+	}
+}
+
+static void enqueue(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms)
+{
+	RHC_FI("ticket.take");
+	waiter->ticket = atomic_fetch_add(&b->up->ticket, 1) + 1;
+	waiter->since_ms = now_ms;
+	waiter->next = NULL;
+	waiter->prev = b->last;
+	if (b->last)
+		b->last->next = waiter;
+	else
+		b->first = waiter;
+	b->last = waiter;
+	b->waiters++;
+	publish(b);
+	if (b->first == waiter) {
+		RHC_FI("waitmask.set");
+		atomic_fetch_or(&b->up->waitmask, me(b));
+	}
+}
+
+static void dequeue(struct rhc_bulkhead *b, struct rhc_waiter *waiter)
+{
+	assert(waiter->ticket && b->waiters > 0);
+	if (waiter->prev)
+		waiter->prev->next = waiter->next;
+	else
+		b->first = waiter->next;
+	if (waiter->next)
+		waiter->next->prev = waiter->prev;
+	else
+		b->last = waiter->prev;
+	waiter->prev = waiter->next = NULL;
+	waiter->ticket = 0;
+	b->waiters--;
+	publish(b);
+}
+
+/* ---- the interface ---- */
+
+void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t upstream)
+{
+	memset(b, 0, sizeof(*b));
+	b->w = w;
+	b->up = rhc_seg_up(w->seg, upstream);
+	b->slots = rhc_seg_slots(w->seg, upstream);
+	b->hints = rhc_seg_hints(w->seg, upstream);
+	b->ctr = rhc_seg_ctr(w->seg, w->index, upstream);
+	b->upstream = upstream;
+	b->cap = w->seg->hdr.slots_cap;
+	/* Multiples of the golden ratio lie far apart for any number of workers and any limit. */
+	b->home = w->index * UINT32_C(0x9e3779b9);
+}
+
+enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
+                               uint64_t *wake)
+{
+	/* Somebody waits: queue behind them. */
+	if (load(&b->up->waitmask) || !take(b, false, now_ms, ret_slot, wake))
+		return RHC_TAKE_FULL;
+	rhc_ctr_inc(b->ctr, RHC_CTR_slot_acquired);
+	return RHC_TAKE_GOT;
+}
+
+struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
+                                     uint64_t *wake)
+{
+	struct rhc_waiter *waiter = b->first;
+
+	if (waiter == NULL)
+		return NULL;
+	if (smallest(b, now_ms) != me(b)) {
+		pass_baton(b, now_ms, wake); /* we may have been woken in somebody's stead */
+		return NULL;
+	}
+	if (!take(b, true, now_ms, ret_slot, wake))
+		return NULL;
+	dequeue(b, waiter);
+	pass_baton(b, now_ms, wake); /* two slots may have been freed with one wake-up */
+	rhc_ctr_inc(b->ctr, RHC_CTR_slot_acquired);
+	rhc_ctr_inc(b->ctr, RHC_CTR_slot_waited);
+	return waiter;
+}
+
+static void tell(struct rhc_bulkhead *b, enum rhc_event_type type, uint64_t now_ms, uint64_t a, uint64_t c)
+{
+	if (b->told_ms && now_ms < b->told_ms + TOLD_MS)
+		return;
+	b->told_ms = now_ms;
+	rhc_event_put(&b->w->ring, type, b->upstream, now_ms, (uint64_t[5]){ a, c });
+}
+
+/* Published first, then counted: of two that take the last place at once at least one sees both. */
+static bool queue_too_long(struct rhc_bulkhead *b, uint64_t now_ms)
+{
+	uint32_t max = (uint32_t)rhc_bits(load(&b->up->policy[4]), 20, 24), n;
+
+	if (max == 0)
+		return false;
+	n = count_waiting(b->w->seg, b->up);
+	if (n <= max)
+		return false;
+	tell(b, RHC_EV_queue_full, now_ms, n - 1, max);
+	return true;
+}
+
+enum rhc_take rhc_bulkhead_wait(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
+                                struct rhc_slot *ret_slot, uint64_t *wake)
+{
+	bool nobody = load(&b->up->waitmask) == 0;
+
+	if (b->waiters >= RHC_WAITING_MAX) {
+		rhc_ctr_inc(b->ctr, RHC_CTR_slot_queue_full);
+		return RHC_TAKE_QUEUE_FULL;
+	}
+	enqueue(b, waiter, now_ms);
+	/* Look again after publishing.  Not the first here: then the first has looked, and is awaited. */
+	if (b->first == waiter && rhc_bulkhead_poll(b, now_ms, ret_slot, wake))
+		return RHC_TAKE_GOT;
+	if (queue_too_long(b, now_ms)) {
+		dequeue(b, waiter);
+		pass_baton(b, now_ms, wake);
+		rhc_ctr_inc(b->ctr, RHC_CTR_slot_queue_full);
+		return RHC_TAKE_QUEUE_FULL;
+	}
+	if (nobody)
+		tell(b, RHC_EV_saturated, now_ms, rhc_bulkhead_in_use(b->w->seg, b->upstream),
+		     RHC_CTL_LIMIT(load(&b->up->ctl)));
+	return RHC_TAKE_WAITING;
+}
+
+void rhc_bulkhead_cancel(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
+                         uint64_t *wake)
+{
+	if (waiter->ticket == 0)
+		return;
+	dequeue(b, waiter);
+	pass_baton(b, now_ms, wake); /* it may have used up a wake-up */
+	rhc_ctr_inc(b->ctr, RHC_CTR_slot_cancelled);
+}
+
+void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_t now_ms,
+                          uint64_t *wake)
+{
+	struct rhc_slot old = *slot;
+	uint64_t word = old.word;
+	struct ctl c;
+
+	*slot = (struct rhc_slot){ 0 };
+	if (old.word == 0)
+		return;
+	assert(old.index < b->cap && RHC_SLOT_OWNER(word) == b->w->index + 1);
+	rhc_ctr_inc(b->ctr, RHC_CTR_slot_released);
+	RHC_FI("slot.release");
+	/* Fails if rhcctl freed it: then it is somebody else's by now, or free. */
+	if (!atomic_compare_exchange_strong(&b->slots[rhc_slot_at(b->cap, old.index)], &word, 0))
+		return;
+	rhc_bulkhead_freed(b->w->seg, b->upstream, old.index, b->w->index, now_ms, wake);
+	c = load_ctl(b->up, b->cap);
+	if (old.index >= c.limit && c.hw > c.limit)
+		lower_hw(b->w->seg, b->upstream, &c); /* perhaps the last one above the limit */
+	else
+		remember(b, old.index);
+}
+
+/* ---- the limit ---- */
+
+/* What the limit should be; ends an override whose time is over. */
+static uint32_t wanted(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
+                       struct rhc_ring_writer *events)
+{
+	struct rhc_up *up = rhc_seg_up(seg, upstream);
+	uint64_t word = load(&up->limit_ovr), old = word;
+	struct rhc_limit_override ovr = rhc_limit_override_of(word);
+	uint64_t limit = rhc_bits(load(&up->policy[4]), 0, 20);
+
+	if (ovr.active && ovr.until_ms && now_ms >= ovr.until_ms) {
+		RHC_FI("limit.expire");
+		if (atomic_compare_exchange_strong(&up->limit_ovr, &old, 0) && events)
+			rhc_event_put(events, RHC_EV_override_ended, upstream, now_ms,
+			              (uint64_t[5]){ word, 0 });
+		ovr.active = false;
+	}
+	if (ovr.active)
+		limit = ovr.limit;
+	return (uint32_t)rhc_min_u64(rhc_max_u64(limit, 1), seg->hdr.slots_cap);
+}
+
+/* One step towards what should be; false when there is none left. */
+static bool reconcile_once(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
+                           struct rhc_ring_writer *events, uint64_t *wake)
+{
+	struct rhc_up *up = rhc_seg_up(seg, upstream);
+	/*
+	 * ctl before override and policy: whoever changes those changes ctl afterwards, so a CAS with an
+	 * outdated wish fails on the epoch.
+	 */
+	struct ctl c = load_ctl(up, seg->hdr.slots_cap);
+	uint32_t limit = wanted(seg, upstream, now_ms, events);
+	uint64_t old = c.word;
+
+	if (RHC_CTL_LIMIT(c.word) == limit && RHC_CTL_HW(c.word) >= limit)
+		return c.hw > c.limit && !lower_hw(seg, upstream, &c) ? false : load(&up->ctl) != c.word;
+	RHC_FI("ctl.limit");
+	if (!atomic_compare_exchange_strong(&up->ctl, &old,
+	                                    ctl_word(limit, c.hw > limit ? c.hw : limit, c.epoch + 1)))
+		return true;
+	RHC_FI("ctl.changed");
+	/* More room, or less to count while draining: let all look. */
+	*wake |= rhc_bulkhead_waiters(seg, upstream);
+	if (events)
+		rhc_event_put(events, RHC_EV_limit, upstream, now_ms, (uint64_t[5]){ c.limit, limit });
+	return true;
+}
+
+void rhc_bulkhead_reconcile(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
+                            struct rhc_ring_writer *events, uint64_t *wake)
+{
+	for (unsigned round = 0; round < ADMIT_ROUNDS; round++) {
+		if (!reconcile_once(seg, upstream, now_ms, events, wake))
+			return;
+	}
+}
