@@ -1,5 +1,6 @@
 /* The effective configuration: shown, hashed, compared. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sidecar/config/meta.h"
@@ -78,17 +79,22 @@ struct printer {
 	char last[SCHEMA_PATH_MAX];
 };
 
-/* Prints the value and pads to the column of the origin. */
+/* Prints the value padded to the column of the origin; `out` may be a pipe, so the text is made first. */
 static void print_padded(const struct schema_key *k, const void *field, FILE *out)
 {
-	long start = ftell(out), end;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *mem = open_memstream(&text, &len);
 
-	value_print(k, field, CONFIG_FORM_TEXT, out);
-	end = ftell(out);
-	/* A pipe does not know where it is; one blank is enough there. */
-	for (long i = end - start; start >= 0 && i < VALUE_COLUMNS; i++)
+	if (!mem) {
+		value_print(k, field, CONFIG_FORM_TEXT, out);
 		putc(' ', out);
-	putc(' ', out);
+		return;
+	}
+	value_print(k, field, CONFIG_FORM_TEXT, mem);
+	if (fclose(mem) == 0)
+		fprintf(out, "%-*s ", VALUE_COLUMNS, text);
+	free(text);
 }
 
 static int visit_text(void *arg, const char *path, const struct schema_key *k, const void *field)
