@@ -1,0 +1,20 @@
+/*
+ * sidecar/admin/status.h - the segment as JSON and as a plain table.
+ */
+#ifndef RHC_SIDECAR_ADMIN_STATUS_H
+#define RHC_SIDECAR_ADMIN_STATUS_H
+
+#include "sidecar/admin/admin.h"
+#include "sidecar/admin/text.h"
+
+void status_json(struct admin *a, struct text *t);
+void status_text(struct admin *a, struct text *t);
+/*
+ * The guide's health_check(), per upstream.  since_ms: results older than that are no answer to this question.
+ * strict_bad is set when something is not well.
+ */
+void status_health(struct admin *a, struct text *t, uint64_t since_ms, bool *strict_bad);
+/* Every upstream has a health result from since_ms or later. */
+bool status_health_complete(struct admin *a, uint64_t since_ms);
+
+#endif
