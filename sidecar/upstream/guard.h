@@ -12,7 +12,8 @@
  * Bounds      bulkhead.acquisition_timeout from guard_ask() on, the call's deadline, bulkhead.max_waiting.
  * Wakes       eventfds of the workers; a tick of the timer wheel, only while somebody of this worker waits, covers
  *             whoever has none (rhcctl, other generations).
- * Counts      waits, refusals, transitions and probes go to the worker's counters, histograms and event ring here.
+ * Counts      attempts, waits, refusals, transitions and probes go to the worker's counters, histograms and event
+ *             ring, here and in shm.  The phases of a call (ns_queue ...) are the exchange's, from ->waited_ns.
  */
 #ifndef RHC_SIDECAR_UPSTREAM_GUARD_H
 #define RHC_SIDECAR_UPSTREAM_GUARD_H
@@ -82,6 +83,12 @@ void guard_fini(struct upstream *up); /* asserts that nobody waits */
 enum guard_answer guard_ask(struct upstream *up, struct guard_ticket *t, uint64_t deadline_ns);
 
 enum guard_outcome { GUARD_SUCCESS, GUARD_FAILURE, GUARD_IGNORED };
+
+/*
+ * What an attempt that ended so says of the upstream, by circuit_breaker.count and count_statuses: an error of
+ * ours, or a kind that is not listed, says nothing; a response whose status is not listed is a success.
+ */
+enum guard_outcome guard_verdict(const struct upstream *up, enum rhc_error error, uint16_t status);
 
 /*
  * The attempt has ended: record the verdict, release the slot, wake who is next.  error tells why with

@@ -30,23 +30,26 @@ struct health_result {
 
 struct health {
 	uint8_t              state;
-	bool                 again_due; /* the timer is the interval's */
-	struct timer         timer;
+	uint16_t             endpoint;
+	bool                 stopped;
+	struct timer         timer; /* health.timeout; or at once, for an end that is known already */
 	struct timer         interval;
 	struct resolver_wait dns;
 	struct http_conn    *conn;
 	struct message      *msg;
 	struct http_limits   limits;
 	uint32_t             tried;
-	uint16_t             endpoint;
 	uint64_t             begun_ns;
-	struct health_result result; /* the last one */
+	struct health_result next; /* of the check under way */
+	struct health_result result; /* of the last one */
+	bool                 known; /* there was a last one */
 	void (*done)(void *owner, struct upstream *up, const struct health_result *r);
 	void *owner;
 };
 
 void health_init(struct upstream *up);
-void health_fini(struct upstream *up); /* the connection must be closed: see upstreams_idle() */
+void health_fini(struct upstream *up); /* asserts health_idle() */
+bool health_idle(const struct upstream *up); /* no check is under way and its connection is closed */
 
 /* Begin a check; done (may be NULL) is called at its end.  0, or -EALREADY while one is under way. */
 int health_check(struct upstream *up,

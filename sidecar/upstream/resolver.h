@@ -15,7 +15,7 @@
  *             list.  (ndots:5 in pods would ask five wrong names first.)
  * Bounds      RESOLVER_ADDRS_MAX addresses; a lookup ends within dns.timeout whatever the servers do; any number of
  *             waits, each in its owner's memory.
- * Ends when   resolver_free(): waits still open are dropped without a call.
+ * Ends when   resolver_stop(), then resolver_idle(), then resolver_free().
  */
 #ifndef RHC_SIDECAR_UPSTREAM_RESOLVER_H
 #define RHC_SIDECAR_UPSTREAM_RESOLVER_H
@@ -80,7 +80,9 @@ struct resolver_name;
 
 /* 0, -ENOMEM, or -EIO when c-ares cannot be set up at all (text in its log line). */
 int              resolver_new(const struct resolver_options *o, struct resolver **ret);
-struct resolver *resolver_free(struct resolver *r); /* frees its names; returns NULL */
+void             resolver_stop(struct resolver *r); /* no further lookups: waits are dropped, gets answer FAILED */
+bool             resolver_idle(const struct resolver *r); /* after stop, some turns later: no socket is open */
+struct resolver *resolver_free(struct resolver *r); /* asserts idle; frees its names; NULL is fine; returns NULL */
 
 /* Counts of the worker, for the upstream's counters row. */
 struct resolver_events {
@@ -94,7 +96,7 @@ int resolver_name_new(struct resolver *r, const char *host, uint16_t port, const
 void resolver_name_free(struct resolver_name *n); /* NULL is fine */
 
 struct resolver_wait {
-	struct list_node node;
+	struct list_node node; /* linked while waiting */
 	/* err == RESOLVER_OK: resolver_addrs() has some */
 	void (*done)(struct resolver_wait *w, enum resolver_error err);
 };

@@ -107,21 +107,24 @@ const char *retry_verdict_word(enum retry_verdict v);
 /* Which counter of the upstream records it; RETRY_COUNT_NONE for NOT_NEEDED. */
 uint32_t retry_counter(enum retry_verdict v, const struct retry_facts *f);
 
-/* Tokens in millionths; first attempts put ratio in, retries take one out. */
+enum { RETRY_BUDGET_SLICES = 10 };
+
+/* In millionths of a retry.  First attempts put `ratio` in, which is forgotten after ttl; a retry takes 1000000 out. */
 struct retry_budget {
-	uint64_t tokens;
-	uint64_t last_ns;
-	uint64_t floor_rate; /* millionths per second that always come in: this worker's share of min_per_second */
-	uint64_t floor_tokens; /* of these, unused ones of at most one second */
-	uint64_t ratio; /* millionths per first attempt */
-	uint64_t ttl_ns;
+	uint64_t earned[RETRY_BUDGET_SLICES]; /* by first attempts, ring of ttl / RETRY_BUDGET_SLICES each */
+	uint64_t slice; /* number of the slice that is filled now */
+	uint64_t slice_ns;
+	uint64_t ratio; /* earned by one first attempt */
+	uint64_t floor; /* of the floor, at most one second's */
+	uint64_t floor_rate; /* per second, this worker's share of min_per_second */
+	uint64_t floor_ns; /* filled up to here */
 };
 
 void retry_budget_init(struct retry_budget *b, const struct config_retry_budget *rule, uint32_t workers,
                        uint64_t now_ns);
 void retry_budget_first(struct retry_budget *b, uint64_t now_ns); /* a first attempt was begun */
 bool retry_budget_take(struct retry_budget *b, uint64_t now_ns); /* charge one retry, if there is one */
-/* 0..1000: how full, for the gauge. */
+/* Thousandths of one retry that are left, at most 1000: 1000 means one can be made now. */
 uint32_t retry_budget_left_milli(const struct retry_budget *b, uint64_t now_ns);
 
 #endif

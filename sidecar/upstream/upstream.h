@@ -89,6 +89,8 @@ struct upstreams {
 	int                    forward_index; /* their record in the segment, -ENOENT: none */
 	uint32_t               hosts_mask;
 	struct upstream_host  *hosts; /* hash of names and authorities */
+	char                 **texts; /* the hosts of the configuration in lower case */
+	uint32_t               n_texts;
 };
 
 /*
@@ -101,7 +103,8 @@ struct upstream_tls *upstream_tls_free(struct upstream_tls *tls, const struct co
 /* 0, -ENOMEM, -ENOENT (an upstream has no record in the segment), or what resolver_new() says. */
 int               upstreams_new(const struct config *cfg, const struct upstream_env *env, struct upstreams **ret);
 void              upstreams_drain(struct upstreams *all); /* idle connections close, health checks stop */
-bool              upstreams_idle(const struct upstreams *all); /* nothing is open any more */
+/* After upstreams_drain() and the last call: nothing is open any more.  The first to ask ends the resolver. */
+bool              upstreams_idle(const struct upstreams *all);
 struct upstreams *upstreams_free(struct upstreams *all); /* asserts idle; NULL is fine; returns NULL */
 
 struct upstream *upstreams_by_name(struct upstreams *all, struct http_str name);

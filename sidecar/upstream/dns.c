@@ -1,0 +1,428 @@
+#include "sidecar/upstream/dns.h"
+
+#include <ares.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "sidecar/base/clock.h"
+#include "sidecar/base/log.h"
+#include "sidecar/base/obj.h"
+#include "sidecar/io/engine.h"
+#include "sidecar/io/timer.h"
+
+enum { DNS_MAGIC = 0x444e5331, TRY_TIMEOUT_MS = 2000, TRIES = 3 };
+
+/* A socket of c-ares.  Lives until both polls have come back, which may be after c-ares has closed it. */
+struct dns_sock {
+	struct list_node node;
+	struct dns      *d;
+	ares_channel     channel;
+	int              fd; /* -1: closed by c-ares */
+	bool             want_rd, want_wr;
+	bool             pinned; /* c-ares is at work on it: whoever called it frees */
+	struct engine_op rd, wr;
+};
+
+struct dns {
+	uint32_t            magic;
+	struct engine      *engine;
+	struct timer_wheel *timers;
+	struct timer        timer;
+	struct list         socks;
+	uint32_t            n_asks;
+	bool                search_tried;
+	bool                stopped;
+	char               *servers;
+	int                 try_timeout_ms;
+	ares_channel        absolute;
+	ares_channel        search; /* NULL until a short name is asked for */
+};
+
+struct dns_ask {
+	struct dns *d;
+	dns_done   *done; /* NULL: forgotten */
+	void       *arg;
+	bool        over; /* done was called: dns_lookup() still looks */
+	bool        within; /* dns_lookup() has not returned */
+	uint16_t    port;
+};
+
+/* ---- sockets ---- */
+
+static void sock_release(struct dns_sock *s)
+{
+	if (s->fd >= 0 || s->pinned || engine_busy(&s->rd) || engine_busy(&s->wr))
+		return;
+	list_remove(&s->node);
+	free(s);
+}
+
+static void sock_arm(struct dns_sock *s)
+{
+	struct engine *e = s->d->engine;
+
+	if (s->fd < 0)
+		return;
+	if (s->want_rd && !engine_busy(&s->rd))
+		engine_poll(e, &s->rd, s->fd, POLLIN);
+	if (s->want_wr && !engine_busy(&s->wr))
+		engine_poll(e, &s->wr, s->fd, POLLOUT);
+}
+
+static void arm_timer(struct dns *d);
+
+static void on_ready(struct dns_sock *s, bool read, int res)
+{
+	struct dns *d = s->d;
+
+	if (s->fd < 0) {
+		sock_release(s);
+		return;
+	}
+	/* Cancelled because it was not wanted for a moment: nothing to process, but perhaps wanted again. */
+	if (res != -ECANCELED) {
+		s->pinned = true;
+		ares_process_fd(s->channel, read ? s->fd : ARES_SOCKET_BAD, read ? ARES_SOCKET_BAD : s->fd);
+		s->pinned = false;
+		arm_timer(d);
+	}
+	if (s->fd < 0)
+		sock_release(s);
+	else
+		sock_arm(s);
+}
+
+static void on_readable(struct engine *e, struct engine_op *op, int res)
+{
+	(void)e;
+	on_ready(CONTAINER_OF(op, struct dns_sock, rd), true, res);
+}
+
+static void on_writable(struct engine *e, struct engine_op *op, int res)
+{
+	(void)e;
+	on_ready(CONTAINER_OF(op, struct dns_sock, wr), false, res);
+}
+
+static struct dns_sock *sock_find(struct dns *d, int fd)
+{
+	LIST_FOREACH (n, &d->socks) {
+		struct dns_sock *s = LIST_ENTRY(n, struct dns_sock, node);
+
+		if (s->fd == fd)
+			return s;
+	}
+	return NULL;
+}
+
+static void sock_close(struct dns_sock *s)
+{
+	engine_cancel(s->d->engine, &s->rd);
+	engine_cancel(s->d->engine, &s->wr);
+	engine_forget(s->d->engine, s->fd);
+	s->fd = -1;
+	sock_release(s);
+}
+
+static struct dns_sock *sock_new(struct dns *d, ares_channel channel, int fd)
+{
+	struct dns_sock *s = calloc(1, sizeof(*s));
+
+	/* Without it the question goes unanswered and times out: the caller's answer is the same. */
+	if (!s)
+		return NULL;
+	s->d = d;
+	s->channel = channel;
+	s->fd = fd;
+	engine_op_init(&s->rd, on_readable);
+	engine_op_init(&s->wr, on_writable);
+	list_push_back(&d->socks, &s->node);
+	return s;
+}
+
+static void want(struct dns *d, ares_channel channel, int fd, bool rd, bool wr)
+{
+	struct dns_sock *s = sock_find(d, fd);
+
+	if (!rd && !wr) {
+		if (s)
+			sock_close(s); /* c-ares closes the descriptor after this */
+		return;
+	}
+	if (!s)
+		s = sock_new(d, channel, fd);
+	if (!s)
+		return;
+	s->want_rd = rd;
+	s->want_wr = wr;
+	if (!wr)
+		engine_cancel(d->engine, &s->wr);
+	sock_arm(s);
+}
+
+static void on_state_absolute(void *arg, ares_socket_t fd, int rd, int wr)
+{
+	struct dns *d = arg;
+
+	want(d, d->absolute, fd, rd != 0, wr != 0);
+}
+
+static void on_state_search(void *arg, ares_socket_t fd, int rd, int wr)
+{
+	struct dns *d = arg;
+
+	want(d, d->search, fd, rd != 0, wr != 0);
+}
+
+/* ---- clock ---- */
+
+static uint64_t next_ns(ares_channel channel)
+{
+	struct timeval tv, *t = channel ? ares_timeout(channel, NULL, &tv) : NULL;
+
+	return t ? (uint64_t)t->tv_sec * NS_PER_S + (uint64_t)t->tv_usec * NS_PER_US : UINT64_MAX;
+}
+
+static void arm_timer(struct dns *d)
+{
+	uint64_t a = next_ns(d->absolute), b = next_ns(d->search);
+	uint64_t next = a < b ? a : b;
+
+	if (next == UINT64_MAX)
+		timer_disarm(&d->timer);
+	else
+		timer_set_in(d->timers, &d->timer, next);
+}
+
+static void on_timer(struct timer *t)
+{
+	struct dns *d = CONTAINER_OF(t, struct dns, timer);
+
+	OBJ_CHECK(d, DNS_MAGIC);
+	if (d->absolute)
+		ares_process_fd(d->absolute, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+	if (d->search)
+		ares_process_fd(d->search, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+	arm_timer(d);
+}
+
+/* ---- channels ---- */
+
+static int set_servers(ares_channel channel, const char *servers)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* since 1.24 the shorter name knows ports as well */
+	return ares_set_servers_ports_csv(channel, servers);
+#pragma GCC diagnostic pop
+}
+
+static int open_channel(struct dns *d, bool search, ares_channel *ret)
+{
+	struct ares_options o = { 0 };
+	int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
+	char lookups[] = "b"; /* servers only: the hosts file is ours, and is read when we say */
+	int rc;
+
+	o.flags = search ? 0 : ARES_FLAG_NOSEARCH;
+	o.timeout = d->try_timeout_ms;
+	o.tries = TRIES;
+	o.lookups = lookups;
+	o.sock_state_cb = search ? on_state_search : on_state_absolute;
+	o.sock_state_cb_data = d;
+	if (!search)
+		mask |= ARES_OPT_DOMAINS; /* none */
+#ifdef ARES_OPT_QUERY_CACHE
+	mask |= ARES_OPT_QUERY_CACHE; /* none: resolver.c keeps answers, under the rules of the configuration */
+#endif
+	rc = ares_init_options(ret, &o, mask);
+	if (rc == ARES_SUCCESS && d->servers)
+		rc = set_servers(*ret, d->servers);
+	if (rc != ARES_SUCCESS)
+		log_event(LOG_DNS, LOG_ERROR, "resolver_failed", LOG_STR("reason", ares_strerror(rc)));
+	return rc == ARES_SUCCESS ? 0 : rc == ARES_ENOMEM ? -ENOMEM : -EIO;
+}
+
+int dns_new(const struct resolver_options *o, struct dns **ret)
+{
+	struct dns *d;
+	int rc;
+
+	if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
+		return -EIO;
+	d = calloc(1, sizeof(*d));
+	if (!d) {
+		ares_library_cleanup();
+		return -ENOMEM;
+	}
+	d->magic = DNS_MAGIC;
+	d->engine = o->engine;
+	d->timers = o->timers;
+	d->timer.fn = on_timer;
+	d->try_timeout_ms = o->try_timeout_ms ? (int)o->try_timeout_ms : TRY_TIMEOUT_MS;
+	list_init(&d->socks);
+	d->servers = o->servers ? strdup(o->servers) : NULL;
+	rc = o->servers && !d->servers ? -ENOMEM : open_channel(d, false, &d->absolute);
+	if (rc < 0) {
+		dns_free(d);
+		return rc;
+	}
+	*ret = d;
+	return 0;
+}
+
+void dns_stop(struct dns *d)
+{
+	OBJ_CHECK(d, DNS_MAGIC);
+	d->stopped = true;
+	if (d->absolute)
+		ares_destroy(d->absolute);
+	if (d->search)
+		ares_destroy(d->search);
+	d->absolute = d->search = NULL;
+	timer_clear(d->timers, &d->timer);
+}
+
+bool dns_idle(const struct dns *d)
+{
+	return d->n_asks == 0 && list_empty(&d->socks);
+}
+
+struct dns *dns_free(struct dns *d)
+{
+	if (!d)
+		return NULL;
+	if (!d->stopped)
+		dns_stop(d);
+	assert(dns_idle(d));
+	d->magic = 0;
+	free(d->servers);
+	free(d);
+	ares_library_cleanup();
+	return NULL;
+}
+
+/* ---- questions ---- */
+
+static enum resolver_error error_of(int status)
+{
+	switch (status) {
+	case ARES_SUCCESS:
+		return RESOLVER_OK;
+	case ARES_ENOTFOUND:
+		return RESOLVER_NXDOMAIN;
+	case ARES_ENODATA:
+		return RESOLVER_NODATA;
+	case ARES_ESERVFAIL:
+		return RESOLVER_SERVFAIL;
+	case ARES_EREFUSED:
+		return RESOLVER_REFUSED;
+	case ARES_ENOTIMP:
+		return RESOLVER_NOTIMP;
+	case ARES_EFORMERR:
+		return RESOLVER_FORMERR;
+	case ARES_EBADNAME:
+	case ARES_EBADQUERY:
+	case ARES_ENONAME:
+		return RESOLVER_BAD_NAME;
+	case ARES_EBADRESP:
+		return RESOLVER_BAD_REPLY;
+	case ARES_ECONNREFUSED:
+		return RESOLVER_NO_SERVER;
+	case ARES_ETIMEOUT:
+		return RESOLVER_TIMEOUT;
+	default:
+		return RESOLVER_SYSTEM;
+	}
+}
+
+static uint32_t ttl_of(const struct ares_addrinfo *ai)
+{
+	int ttl = INT32_MAX;
+
+	for (const struct ares_addrinfo_node *n = ai->nodes; n; n = n->ai_next)
+		ttl = n->ai_ttl < ttl ? n->ai_ttl : ttl;
+	for (const struct ares_addrinfo_cname *c = ai->cnames; c; c = c->next)
+		ttl = c->ttl < ttl ? c->ttl : ttl;
+	return ttl > 0 ? (uint32_t)ttl : 0;
+}
+
+static void collect(const struct ares_addrinfo *ai, uint16_t port, struct dns_found *f)
+{
+	for (const struct ares_addrinfo_node *n = ai->nodes; n && f->n < RESOLVER_ADDRS_MAX; n = n->ai_next) {
+		union resolver_addr *a = &f->addr[f->n];
+
+		if (n->ai_family == AF_INET && n->ai_addrlen >= (ares_socklen_t)sizeof(a->in)) {
+			memcpy(&a->in, n->ai_addr, sizeof(a->in));
+			a->in.sin_port = htons(port);
+			f->n++;
+		} else if (n->ai_family == AF_INET6 && n->ai_addrlen >= (ares_socklen_t)sizeof(a->in6)) {
+			memcpy(&a->in6, n->ai_addr, sizeof(a->in6));
+			a->in6.sin6_port = htons(port);
+			f->n++;
+		}
+	}
+	f->ttl_s = ttl_of(ai);
+}
+
+static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *ai)
+{
+	struct dns_ask *a = arg;
+	struct dns_found f = { .err = error_of(status) };
+
+	(void)timeouts;
+	if (status == ARES_SUCCESS && ai)
+		collect(ai, a->port, &f);
+	if (ai)
+		ares_freeaddrinfo(ai);
+	if (f.err == RESOLVER_OK && f.n == 0)
+		f.err = RESOLVER_NODATA;
+	a->d->n_asks--;
+	a->over = true;
+	/* ares_destroy() answers everything that is open: whoever stops wants to hear nothing. */
+	if (a->done && status != ARES_EDESTRUCTION)
+		a->done(a->arg, &f);
+	if (!a->within)
+		free(a);
+}
+
+static ares_channel channel_for(struct dns *d, bool search)
+{
+	if (!search)
+		return d->absolute;
+	if (!d->search && !d->search_tried && open_channel(d, true, &d->search) < 0)
+		d->search = NULL;
+	d->search_tried = true;
+	return d->search ? d->search : d->absolute;
+}
+
+struct dns_ask *dns_lookup(struct dns *d, const char *host, uint16_t port, enum config_family family, bool search,
+                           dns_done *done, void *arg)
+{
+	struct ares_addrinfo_hints hints = { .ai_flags = ARES_AI_NOSORT, .ai_socktype = SOCK_STREAM };
+	struct dns_ask *a = d->stopped ? NULL : calloc(1, sizeof(*a));
+
+	if (!a) {
+		done(arg, &(struct dns_found){ .err = RESOLVER_SYSTEM });
+		return NULL;
+	}
+	*a = (struct dns_ask){ .d = d, .done = done, .arg = arg, .port = port, .within = true };
+	hints.ai_family = family == CONFIG_FAMILY_IPV4 ? AF_INET : family == CONFIG_FAMILY_IPV6 ? AF_INET6 : AF_UNSPEC;
+	d->n_asks++;
+	ares_getaddrinfo(channel_for(d, search), host, NULL, &hints, on_answer, a);
+	a->within = false;
+	if (a->over) {
+		free(a);
+		return NULL;
+	}
+	arm_timer(d);
+	return a;
+}
+
+void dns_forget(struct dns_ask *a)
+{
+	if (a)
+		a->done = NULL;
+}

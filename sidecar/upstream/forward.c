@@ -1,0 +1,134 @@
+/* Targets of the forward proxy: made when they are first asked for, a bounded number, idle ones give way. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sidecar/base/obj.h"
+#include "sidecar/upstream/upstream_private.h"
+
+enum { HOST_MAX = 253 };
+
+struct forward {
+	struct upstream        up;
+	struct config_upstream cfg; /* the defaults' policy, copied by value: strings stay the configuration's */
+	uint64_t               used_ns;
+	char                   host[HOST_MAX + 1];
+};
+
+static struct forward *forward_of(struct upstream *up)
+{
+	return CONTAINER_OF(up, struct forward, up);
+}
+
+void upstream_forward_free(struct upstream *up)
+{
+	struct forward *f = forward_of(up);
+
+	upstream_fini(up);
+	free(f);
+}
+
+static bool is(const struct upstream *up, struct http_str host, uint16_t port)
+{
+	const struct config_url *url = &up->cfg->url;
+
+	return url->port == port && http_str_ieq(host, (struct http_str){ url->host, (uint32_t)strlen(url->host) });
+}
+
+/* A free place; if there is none, the one of the target that is idle for longest. */
+static int place(struct upstreams *all)
+{
+	int oldest = -1;
+
+	for (int i = 0; i < UPSTREAM_FORWARD_MAX; i++) {
+		struct upstream *up = all->forward[i];
+
+		if (!up)
+			return i;
+		if (upstream_idle(up) && (oldest < 0 || forward_of(up)->used_ns < forward_of(all->forward[oldest])->used_ns))
+			oldest = i;
+	}
+	if (oldest >= 0) {
+		upstream_forward_free(all->forward[oldest]);
+		all->forward[oldest] = NULL;
+	}
+	return oldest;
+}
+
+static struct upstream *make(struct upstreams *all, struct http_str host, uint16_t port)
+{
+	struct forward *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	memcpy(f->host, host.p, host.n);
+	f->cfg.name = UPSTREAM_FORWARD_NAME;
+	f->cfg.url = (struct config_url){ .text = f->host, .host = f->host, .path = "", .port = port };
+	f->cfg.policy = all->cfg->defaults;
+	f->up.forward = true;
+	if (upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL, (uint32_t)all->forward_index) < 0) {
+		free(f);
+		return NULL;
+	}
+	return &f->up;
+}
+
+struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, uint16_t port)
+{
+	int at;
+
+	if (all->forward_index < 0 || all->draining || host.n == 0 || host.n > HOST_MAX)
+		return NULL;
+	for (int i = 0; i < UPSTREAM_FORWARD_MAX; i++) {
+		if (all->forward[i] && is(all->forward[i], host, port)) {
+			forward_of(all->forward[i])->used_ns = upstream_now(all->forward[i]);
+			return all->forward[i];
+		}
+	}
+	at = place(all);
+	if (at < 0)
+		return NULL;
+	all->forward[at] = make(all, host, port);
+	if (all->forward[at])
+		forward_of(all->forward[at])->used_ns = upstream_now(all->forward[at]);
+	return all->forward[at];
+}
+
+/* '*' any run of characters, '?' any one; letter case does not matter.  Linear: one place to come back to. */
+static bool glob(const char *pattern, struct http_str text)
+{
+	const char *star = NULL;
+	uint32_t i = 0, back = 0;
+
+	while (i < text.n) {
+		char c = text.p[i], p = *pattern;
+
+		c = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+		p = p >= 'A' && p <= 'Z' ? (char)(p + 32) : p;
+		if (p == '*') {
+			star = pattern++;
+			back = i;
+		} else if (p != '\0' && (p == '?' || p == c)) {
+			pattern++;
+			i++;
+		} else if (star) {
+			pattern = star + 1;
+			i = ++back;
+		} else {
+			return false;
+		}
+	}
+	while (*pattern == '*')
+		pattern++;
+	return *pattern == '\0';
+}
+
+bool upstream_forward_allowed(const struct config *cfg, struct http_str host)
+{
+	if (!cfg->forward_proxy.enabled)
+		return false;
+	for (uint32_t i = 0; i < cfg->forward_proxy.allow.len; i++)
+		if (glob(cfg->forward_proxy.allow.item[i], host))
+			return true;
+	return false;
+}
