@@ -98,16 +98,21 @@ def test_a_bad_head_is_refused_and_never_reaches_the_upstream(what, one, origin,
     assert origin.stats()["requests"] == 0
 
 
-@pytest.mark.parametrize("what, body", [
-    ("a size that is no number", "zz\r\nab\r\n0\r\n\r\n"), ("a size beyond 64 bits", "fffffffffffffffff\r\n"),
-    ("a size with a sign", "+2\r\nab\r\n0\r\n\r\n"), ("a chunk longer than its size", "2\r\nabc\r\n0\r\n\r\n"),
-    ("bare LF after a size", "2\nab\r\n0\r\n\r\n"), ("an endless extension", "2;" + "x" * 200000 + "\r\nab\r\n0\r\n\r\n"),
-    ("a bad trailer", "2\r\nab\r\n0\r\nbad trailer\r\n\r\n"),
-])
-def test_broken_chunks_are_refused_and_the_upstream_never_takes_them_for_a_whole_body(what, body, one, origin,
-                                                                                      workers_live):
-    got = answer_of(one, "POST /sha HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
-    assert got in (400, 413, "closed"), what
+BAD_CHUNKS = {
+    "a size that is no number": "zz\r\nab\r\n0\r\n\r\n",
+    "a size beyond 64 bits": "fffffffffffffffff\r\n",
+    "a size with a sign": "+2\r\nab\r\n0\r\n\r\n",
+    "a chunk longer than its size": "2\r\nabc\r\n0\r\n\r\n",
+    "bare LF after a size": "2\nab\r\n0\r\n\r\n",
+    "an endless extension": "2;" + "x" * 200000 + "\r\nab\r\n0\r\n\r\n",
+    "a bad trailer": "2\r\nab\r\n0\r\nbad trailer\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", list(BAD_CHUNKS))
+def test_broken_chunks_are_refused_and_never_become_a_whole_body_for_the_upstream(what, one, origin, workers_live):
+    head = "POST /sha HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert answer_of(one, head + BAD_CHUNKS[what]) in (400, 413, "closed")
     assert origin.stats()["answered"] == 0
 
 

@@ -24,7 +24,7 @@ def test_a_good_configuration_is_0(check):
     assert code == 0, text
 
 
-@pytest.mark.parametrize("what, text, said", [
+BAD = [
     ("not yaml", "version: 1\nupstreams: [\n", "rhc.yaml:"),
     ("an unknown key", GOOD + "    retry: {max_atempts: 3}\n", "max_attempts"),
     ("a wrong type", GOOD + "    retry: {max_attempts: many}\n", "rhc.yaml:5:"),
@@ -39,7 +39,10 @@ def test_a_good_configuration_is_0(check):
     ("max_wait below min_wait", GOOD + "    retry: {min_wait_seconds: 5, max_wait_seconds: 1}\n", "max_wait"),
     ("an upstream that is not there", GOOD + "listeners:\n- {mode: upstream, upstream: cart}\n", "cart"),
     ("a file that is not there", GOOD + "    tls: {ca_file: /no/such/file.pem}\n", "/no/such/file.pem"),
-])
+]
+
+
+@pytest.mark.parametrize("what, text, said", BAD, ids=[row[0] for row in BAD])
 def test_a_bad_configuration_is_78_and_says_where_and_what(what, text, said, check):
     code, out = check(text)
     assert code == 78, (what, code, out)
@@ -52,14 +55,18 @@ def test_everything_wrong_is_said_at_once(check):
     assert all(f"rhc.yaml:{line}:" in out for line in (5, 6, 7)), out
 
 
-@pytest.mark.parametrize("text, said", [
-    ("    timeout: {connect: 60, read: 5}\n", "read"),
-    ("    retry: {max_attempts: 10}\n    circuit_breaker: {failure_threshold: 3}\n", "max_attempts"),
-    ("    retry: {max_attempts: 1}\n", "max_attempts"),
-])
-def test_what_the_guide_calls_a_mistake_is_a_warning_and_0(text, said, check):
+DOUBTFUL = [
+    ("read below connect", "    timeout: {connect: 60, read: 5}\n", "read"),
+    ("attempts above threshold", "    retry: {max_attempts: 10}\n    circuit_breaker: {failure_threshold: 3}\n",
+     "max_attempts"),
+    ("no retries at all", "    retry: {max_attempts: 1}\n", "max_attempts"),
+]
+
+
+@pytest.mark.parametrize("what, text, said", DOUBTFUL, ids=[row[0] for row in DOUBTFUL])
+def test_what_the_guide_calls_a_mistake_is_a_warning_and_0(what, text, said, check):
     code, out = check(GOOD + text)
-    assert code == 0 and "warning" in out and said in out, (code, out)
+    assert code == 0 and "warning" in out and said in out, (what, code, out)
 
 
 def test_a_file_that_is_not_there_is_78(tmp_path):

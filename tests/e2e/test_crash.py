@@ -13,13 +13,6 @@ from lib.servers import pattern
 from lib.wait import until
 
 
-def pid_of_worker(one, number):
-    """From the segment, as the operator would ask."""
-    rows = one.ctl("workers").json
-    rows = rows if isinstance(rows, list) else next(v for v in rows.values() if isinstance(v, list))
-    return next(row["pid"] for row in rows if row.get("id", row.get("worker")) == number)
-
-
 def readable(connection):
     return bool(select.select([connection.socket], [], [], 0)[0])
 
@@ -45,8 +38,8 @@ def test_a_killed_worker_loses_only_its_calls_and_its_slots_come_back_within_a_s
     origin.wait_current(9)
     assert one.in_use("orders") == 9
     victim = sorted(held)[1]
-    before = one.workers
-    os.kill(pid_of_worker(one, victim), signal.SIGKILL)
+    before = one.workers  # none was replaced yet, so they stand in the order of their numbers
+    os.kill(before[victim], signal.SIGKILL)
     killed = time.monotonic()
     until("the dead worker's slots are back", 1, lambda: one.in_use("orders") == 6)
     for connection in held.pop(victim):
@@ -80,7 +73,7 @@ def test_a_worker_that_dies_with_the_probe_gives_it_back(sidecar, origin):
         assert connections[0].read().status == 503
         return False
     until("the probe of worker 0 is out", 5, probe_is_out)
-    os.kill(pid_of_worker(one, 0), signal.SIGKILL)
+    os.kill(one.workers[0], signal.SIGKILL)
     until("another call became the probe and closed the circuit", 5,
           lambda: connections[1].call("GET", "/", host="orders").status == 200)
     assert one.breaker("orders") == "closed"
@@ -164,4 +157,4 @@ def test_workers_that_die_at_once_again_and_again_are_restarted_with_growing_wai
         until("it is gone", 5, lambda: pid not in one.workers)
     until("it serves again", 10, lambda: one.workers)
     assert one.call("orders", "GET", "/", timeout=15).status == 200
-    one.counted(4, "rhc_worker_restarts_total", reason="signal")
+    one.counted(4, "rhc_worker_restarts_total")

@@ -29,7 +29,7 @@ def test_live_and_ready_are_text_and_do_not_depend_on_an_upstream(one):
 def test_unknown_paths_and_methods_are_refused(one):
     assert one.get("/nonsense")[0] == 404
     with Raw(one.telemetry_port) as connection:
-        assert connection.call("POST", "/live", body=b"").status == 405
+        assert connection.call("POST", "/live", body=b"", host="localhost").status == 405
 
 
 def test_health_has_the_fields_of_the_guide(one):
@@ -100,10 +100,11 @@ def test_a_histogram_adds_up(one):
 
 def test_openmetrics_is_spoken_to_who_accepts_it(one):
     with Raw(one.telemetry_port) as connection:
-        answer = connection.call("GET", "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+        answer = connection.call("GET", "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"},
+                                 host="localhost")
         assert answer["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert answer.body.endswith(b"# EOF\n")
-        plain = connection.call("GET", "/metrics")
+        plain = connection.call("GET", "/metrics", host="localhost")
         assert plain["content-type"].startswith("text/plain; version=0.0.4") and b"# EOF" not in plain.body
 
 
@@ -179,6 +180,11 @@ def test_rhcctl_events_tell_of_the_transition(one):
         one.call("billing", "GET", "/")
     text = one.ctl("events", output="table").text
     assert re.search(r"breaker\s+billing\s+.*open", text, re.I), text
+
+
+def test_rhcctl_workers_lists_their_pids(one):
+    text = one.ctl("workers").text
+    assert all(re.search(rf"\b{pid}\b", text) for pid in one.workers), text
 
 
 def test_the_engine_that_runs_is_told(one):

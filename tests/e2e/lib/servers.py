@@ -138,24 +138,26 @@ NGINX_BODY = """
 
 
 class Nginx:
-    """Ports by name: plain, good, expired, wrong-host, stranger, client, no-keepalive (TLS but plain)."""
+    """Ports by name: plain, good, expired, wrong-host, stranger, client, no-keepalive, no-keepalive-1.2; all
+    but plain speak TLS."""
 
     def __init__(self, folder, files, ours, stranger, origin_port):
         self.folder = folder
         servers, self.ports = [], {}
         pairs = {"plain": None, "good": (ours, "good"), "expired": (ours, "expired"),
                  "wrong-host": (ours, "wrong-host"), "stranger": (stranger, "good"), "client": (ours, "good"),
-                 "no-keepalive": (ours, "good")}
+                 "no-keepalive": (ours, "good"), "no-keepalive-1.2": (ours, "good")}
         for name, pair in pairs.items():
             port = self.ports[name] = free_port()
             lines = [f"listen 127.0.0.1:{port}{' ssl' if pair else ''};"]
             if pair:
                 lines += [f"ssl_certificate {pair[0].cert(pair[1])};",
                           f"ssl_certificate_key {pair[0].key(pair[1])};",
+                          f"ssl_protocols TLSv1.2{'' if name.endswith('1.2') else ' TLSv1.3'};",
                           f"ssl_session_cache shared:{name}:1m;"]
             if name == "client":
                 lines += ["ssl_verify_client on;", f"ssl_client_certificate {ours.ca_file};"]
-            if name == "no-keepalive":
+            if name.startswith("no-keepalive"):
                 lines += ["keepalive_timeout 0;"]
             servers.append("server {" + " ".join(lines) + NGINX_BODY.format(origin=origin_port) + "}")
         (folder / "nginx.conf").write_text(NGINX.format(
