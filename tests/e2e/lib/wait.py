@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -20,11 +21,28 @@ def until(what, seconds, check, step=0.01):
         time.sleep(step)
 
 
+def port_candidates():
+    """Ports below those the kernel gives to outgoing connections: one of these could otherwise take the
+    port between our look and the server's bind, or even connect to itself while we poll."""
+    lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first, count = 10000, max(lowest - 10000, 1000)
+    start = random.randrange(count)
+    while True:
+        yield first + start % count
+        start += 1
+
+
+_candidates = port_candidates()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in _candidates:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def answers(port, host="127.0.0.1"):
