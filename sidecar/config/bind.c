@@ -109,7 +109,9 @@ static int bind_pairs(struct binder *b, const struct schema_key *k, void *field,
 	err = value_clear(k, n->children, b->arena, field);
 	for (const struct node *m = n->child; m && !err; m = m->next) {
 		if (m->kind != NODE_SCALAR) {
-			err = wrong_kind(b, k, m);
+			c = (struct value_complaint){ 0 };
+			err = value_complain(&c, -EINVAL, "E004", "%s where a text is needed", tree_kind_name(m));
+			err = complain(b, k, m, &c, err);
 			continue;
 		}
 		err = value_add_pair(k, m->key, m->text, m->len, b->arena, field, &c);
@@ -131,6 +133,9 @@ static int bind_scalar(struct binder *b, const struct schema_key *k, void *field
 	if (n->kind != NODE_SCALAR)
 		return wrong_kind(b, k, n);
 	err = value_parse(k, n->text, n->len, b->arena, field, &c);
+	/* The default address would collide with others, and nobody wrote it. */
+	if (err && k->kind == SCHEMA_ADDRESS)
+		memset(field, 0, k->size);
 	return err ? complain(b, k, n, &c, err) : 0;
 }
 

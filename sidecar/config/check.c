@@ -45,11 +45,12 @@ static bool clash(const struct config_upstream *a, const struct config_upstream 
 /* A request must have one way to go. */
 static void check_hosts(const struct config *cfg, const struct config_upstream *u, const struct reporter *r)
 {
+	const struct place *at = meta_place(cfg, &u->hosts);
 	const char *host;
 
 	for (const struct config_upstream *v = cfg->upstreams; v < u; v++) {
 		if (clash(u, v, &host))
-			report(r, "E013", meta_place(cfg, &u->hosts), NULL, NULL,
+			report(r, "E013", at ? at : meta_place(cfg, u), NULL, NULL,
 			       "upstreams.%s: host \"%s\" means upstreams.%s already", u->name, host, v->name);
 	}
 }

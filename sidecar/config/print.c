@@ -43,13 +43,13 @@ static void print_origin(const struct config *cfg, const void *field, FILE *out)
 	bool inherited;
 	const struct place *at = origin(cfg, field, &inherited);
 
-	fprintf(out, "%-7s", kind_name(at));
+	fputs(kind_name(at), out);
 	if (at && at->kind == PLACE_FILE)
 		fprintf(out, " %s:%u:%u", cfg->meta->file, (unsigned)at->line, (unsigned)at->column);
 	else if (at && at->name)
 		fprintf(out, " %s", at->name);
-	if (inherited)
-		fputs(at ? " (defaults)" : "(defaults)", out);
+	if (inherited && at)
+		fputs(" (defaults)", out);
 }
 
 static void print_origin_json(const struct config *cfg, const void *field, FILE *out)

@@ -146,11 +146,11 @@ const char *schema_suggest(const struct schema_group *g, const char *name, size_
 	return s.best;
 }
 
-const char *schema_suggest_word(const struct schema_enum *e, const char *word, size_t len)
+const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word, size_t len)
 {
 	struct suggest s = { 0 };
 
-	for (uint32_t i = 0; i < e->len; i++)
+	for (uint32_t i = first; i < e->len; i++)
 		suggest_offer(&s, word, len, e->word[i].word);
 	return s.best;
 }

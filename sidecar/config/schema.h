@@ -114,9 +114,9 @@ const void *schema_field(const struct config *cfg, const char *path);
 struct arena;
 int schema_init(const struct schema_group *g, void *base, struct arena *a);
 
-/* The name of the group or key that is nearest to a misspelt one, or NULL. */
+/* The key, or the word from `first` on, that is nearest to a misspelt one, or NULL. */
 const char *schema_suggest(const struct schema_group *g, const char *name, size_t len);
-const char *schema_suggest_word(const struct schema_enum *e, const char *word, size_t len);
+const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word, size_t len);
 
 /*
  * Visits every value of a configuration: path, its key, its field.  Lists are counted from 0, listeners made

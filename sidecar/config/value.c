@@ -281,14 +281,19 @@ const char *value_kind_name(const struct schema_key *k)
 	return names[k->kind];
 }
 
+static const char *item_name(const struct schema_key *k)
+{
+	return k->kind == SCHEMA_STATUSES ? "a status like 503, 500-504 or 5xx" : value_kind_name(k);
+}
+
 /* Secrets are not repeated in messages. */
 static int not_a(const struct schema_key *k, const char *text, size_t len, struct value_complaint *c)
 {
 	int shown = len > 60 ? 60 : (int)len;
 
 	if (k->flags & SCHEMA_SECRET)
-		return value_complain(c, -EINVAL, "E004", "this is not %s", value_kind_name(k));
-	return value_complain(c, -EINVAL, "E004", "\"%.*s\" is not %s", shown, text, value_kind_name(k));
+		return value_complain(c, -EINVAL, "E004", "this is not %s", item_name(k));
+	return value_complain(c, -EINVAL, "E004", "\"%.*s\" is not %s", shown, text, item_name(k));
 }
 
 /* "must be from 1ms to 1h", with the word for 0 when there is one. */
@@ -395,7 +400,7 @@ static int find_word(const struct schema_key *k, const char *text, size_t len, u
 			return 0;
 		}
 	}
-	c->suggestion = schema_suggest_word(e, text, len);
+	c->suggestion = schema_suggest_word(e, first, text, len);
 	list_words(e, first, c->hint, sizeof(c->hint));
 	return value_complain(c, -EINVAL, e == &schema_words_preset ? "E007" : "E004",
 	                      "unknown value \"%.*s\"", len > 60 ? 60 : (int)len, text);
