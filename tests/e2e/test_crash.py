@@ -143,7 +143,7 @@ def test_an_isolated_breaker_refuses_until_it_is_closed_by_hand(sidecar, origin)
 def test_rhcctl_says_what_is_wrong_in_its_exit_code(sidecar, origin, tmp_path):
     one = sidecar({"orders": origin.url})
     unknown = one.ctl("breaker", "show", "nobody", check=False)
-    assert unknown.code == 1 and "rhcctl: no upstream 'nobody'" in unknown.errors
+    assert unknown.code == 6 and "rhcctl: no upstream 'nobody'" in unknown.errors
     assert one.ctl("nonsense", check=False).code == 2
     done = subprocess.run([one.build / "rhcctl", "--shm", tmp_path / "none.shm", "status"], capture_output=True)
     assert done.returncode == 3
