@@ -105,7 +105,7 @@ static bool load(const char *text, size_t len)
 	return err == 0;
 }
 
-Test(mutate, a_damaged_file_is_loaded_or_refused_and_nothing_else, .timeout = 120)
+Test(mutate, a_damaged_file_is_loaded_or_refused_and_nothing_else)
 {
 	char text[TEXT_MAX];
 	size_t loaded = 0;
@@ -130,7 +130,7 @@ Test(mutate, every_prefix_of_a_file_is_loaded_or_refused)
 		load(seed, len);
 }
 
-Test(mutate, deep_and_wide_files_are_refused_in_time, .timeout = 60)
+Test(mutate, deep_and_wide_files_are_refused_in_time)
 {
 	static const char *const units[] = { "[", "{a: ", "- ", "? ", "a: [", "&a ", "!x ", "[]\n---\n", "a:\n ", "'", "- - - " };
 	size_t len = 1 << 18;
