@@ -173,12 +173,18 @@ int rhc_segment_attach(struct rhc_segment *seg, const char *path, enum rhc_acces
 	return rc;
 }
 
+/* Offsets are multiples of a cache line by rhc_layout_valid(). */
+static void *at(const struct rhc_segment *seg, uint64_t offset)
+{
+	return seg->base + offset;
+}
+
 /* ---- creating ---- */
 
 static void fill_contents(struct rhc_segment *seg)
 {
 	for (uint32_t i = 0; i < seg->hdr.n_desc; i++)
-		rhc_desc_make(i, (struct rhc_desc *)(seg->base + seg->hdr.off_desc) + i);
+		rhc_desc_make(i, (struct rhc_desc *)at(seg, seg->hdr.off_desc) + i);
 	/* Everything else begins as zero, but the hints: every slot is free. */
 	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
 		_Atomic uint64_t *hints = rhc_seg_hints(seg, u);
@@ -436,63 +442,63 @@ void rhc_segment_say(char *field, size_t size, const char *text)
 
 struct rhc_hdr *rhc_seg_hdr(const struct rhc_segment *seg)
 {
-	return (struct rhc_hdr *)seg->base;
+	return at(seg, 0);
 }
 
 const struct rhc_desc *rhc_seg_desc(const struct rhc_segment *seg, uint32_t i)
 {
 	assert(i < seg->hdr.n_desc);
-	return (const struct rhc_desc *)(seg->base + seg->hdr.off_desc) + i;
+	return (const struct rhc_desc *)at(seg, seg->hdr.off_desc) + i;
 }
 
 struct rhc_worker_rec *rhc_seg_worker(const struct rhc_segment *seg, uint32_t w)
 {
 	assert(w < seg->hdr.max_workers);
-	return (struct rhc_worker_rec *)(seg->base + seg->hdr.off_workers) + w;
+	return (struct rhc_worker_rec *)at(seg, seg->hdr.off_workers) + w;
 }
 
 struct rhc_up *rhc_seg_up(const struct rhc_segment *seg, uint32_t u)
 {
 	assert(u < seg->hdr.max_upstreams);
-	return (struct rhc_up *)(seg->base + seg->hdr.off_up) + u;
+	return (struct rhc_up *)at(seg, seg->hdr.off_up) + u;
 }
 
 _Atomic uint64_t *rhc_seg_slots(const struct rhc_segment *seg, uint32_t u)
 {
 	assert(u < seg->hdr.max_upstreams);
-	return (_Atomic uint64_t *)(seg->base + seg->hdr.off_slots) + (size_t)u * seg->hdr.slots_cap;
+	return (_Atomic uint64_t *)at(seg, seg->hdr.off_slots) + (size_t)u * seg->hdr.slots_cap;
 }
 
 _Atomic uint64_t *rhc_seg_hints(const struct rhc_segment *seg, uint32_t u)
 {
 	assert(u < seg->hdr.max_upstreams);
-	return (_Atomic uint64_t *)(seg->base + seg->hdr.off_hints) +
+	return (_Atomic uint64_t *)at(seg, seg->hdr.off_hints) +
 	       (size_t)u * (seg->hdr.slots_cap / 64);
 }
 
 struct rhc_win *rhc_seg_win(const struct rhc_segment *seg, uint32_t u, uint32_t w)
 {
 	assert(u < seg->hdr.max_upstreams && w < seg->hdr.max_workers);
-	return (struct rhc_win *)(seg->base + seg->hdr.off_win) + (size_t)u * seg->hdr.max_workers + w;
+	return (struct rhc_win *)at(seg, seg->hdr.off_win) + (size_t)u * seg->hdr.max_workers + w;
 }
 
 _Atomic uint64_t *rhc_seg_ctr(const struct rhc_segment *seg, uint32_t row, uint32_t u)
 {
 	assert(row < seg->hdr.max_workers + 2 && u < seg->hdr.max_upstreams);
-	return (_Atomic uint64_t *)(seg->base + seg->hdr.off_ctr +
+	return (_Atomic uint64_t *)at(seg, seg->hdr.off_ctr +
 	                            ((size_t)row * seg->hdr.max_upstreams + u) * rhc_ctr_row(&seg->hdr));
 }
 
 _Atomic uint64_t *rhc_seg_wctr(const struct rhc_segment *seg, uint32_t row)
 {
 	assert(row < seg->hdr.max_workers + 1);
-	return (_Atomic uint64_t *)(seg->base + seg->hdr.off_wctr + row * rhc_wctr_row(&seg->hdr));
+	return (_Atomic uint64_t *)at(seg, seg->hdr.off_wctr + row * rhc_wctr_row(&seg->hdr));
 }
 
 struct rhc_hist *rhc_seg_hist(const struct rhc_segment *seg, uint32_t row, uint32_t u, uint32_t h)
 {
 	assert(row < seg->hdr.max_workers + 1 && u < seg->hdr.max_upstreams && h < seg->hdr.n_hist);
-	return (struct rhc_hist *)(seg->base + seg->hdr.off_hist +
+	return (struct rhc_hist *)at(seg, seg->hdr.off_hist +
 	                           ((size_t)row * seg->hdr.max_upstreams + u) *
 	                                   rhc_hist_row(&seg->hdr)) +
 	       h;
@@ -501,5 +507,5 @@ struct rhc_hist *rhc_seg_hist(const struct rhc_segment *seg, uint32_t row, uint3
 struct rhc_ring *rhc_seg_ring(const struct rhc_segment *seg, uint32_t ring)
 {
 	assert(ring < seg->hdr.max_workers + 2);
-	return (struct rhc_ring *)(seg->base + seg->hdr.off_ring + ring * rhc_ring_size(&seg->hdr));
+	return (struct rhc_ring *)at(seg, seg->hdr.off_ring + ring * rhc_ring_size(&seg->hdr));
 }

@@ -63,6 +63,7 @@ struct rhc_refusal {
 	enum rhc_refuse aside_why;     /* what was wrong with it */
 };
 
+/* Aligned to a cache line by its header: static, on the stack or from aligned_alloc(), not from malloc(). */
 struct rhc_segment {
 	uint8_t *base;      /* NULL when detached */
 	size_t size;
