@@ -5,11 +5,9 @@
  *             the connection's deadlines; struct h2_msg is one stream and its message.
  * Owns        Its streams, their heads' memory, the queued body slices, the session.
  * Owned by    conn.c, which calls what is below; ->h2 and ->version are set by h2_conn_start().
- * Division    conn.c: connecting, ALPN and preface detection, on_ready, stream_close() of the generic path,
- *             on_closed.  Here, once started: ->active, ->served, ->capacity, ->timer, ->idle_since_ns,
- *             stream_want(), on_capacity, on_draining, on_message, and the decision to close (then ->closing is
- *             set and stream_close() or stream_abort() was called; conn.c sees the stream's on_closed, calls
- *             h2_conn_free() and tells on_closed).
+ * Division    conn.c: connecting, ALPN and preface detection, on_ready, ->closing, the byte stream's events.  Here,
+ *             once started: ->active, ->served, ->capacity, ->timer, ->idle_since_ns, stream_want(), on_capacity,
+ *             on_draining, on_message, and the decision to close (http_conn_close(), http_conn_reset()).
  * Calls back  Message events and connection events, only from within engine_turn().
  * Order       All frames of a turn leave in one send: calls mark the session, a deferred pump runs at the turn's end.
  * Flow        The connection window is given back at receipt, the stream window by message_consume(): a slow
@@ -55,8 +53,8 @@ void h2_conn_abort(struct http_conn *c); /* open messages get on_error(MESSAGE_E
 void h2_conn_timeout(struct http_conn *c); /* c->timer fired */
 
 /*
- * The byte stream is closed.  Messages not yet released stay valid until their release; those that were never told
- * of an end get on_error first.
+ * The byte stream is closed.  Messages that are open get on_error; the session goes.  http_conn_finish() is called
+ * from here, or with the release of the last message.
  */
 void h2_conn_free(struct http_conn *c);
 
