@@ -1,0 +1,141 @@
+/* The table of commands, and what they share. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "ctl/ctl.h"
+
+const struct ctl_command ctl_commands[] = {
+#define COMMAND(noun, verb, alias, args, access, fn, help) { noun, verb, alias, args, access, fn, help },
+#include "ctl/commands.def"
+#undef COMMAND
+};
+const unsigned ctl_commands_n = RHC_COUNT(ctl_commands);
+
+enum ctl_exit ctl_fail(enum ctl_exit code, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("rhcctl: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	putc('\n', stderr);
+	return code;
+}
+
+uint64_t ctl_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+int ctl_find(struct ctl *c, const char *name)
+{
+	int index = rhc_upstream_find(&c->seg, name);
+
+	if (index < 0)
+		ctl_fail(CTL_REFUSED, "no upstream '%s'", name);
+	return index;
+}
+
+enum ctl_exit ctl_each(struct ctl *c, void (*fn)(struct ctl *c, const struct rhc_view_upstream *u))
+{
+	static struct rhc_view_upstream u; /* large: the windows are in it */
+	int only = -1;
+
+	if (c->n_args > 1)
+		return ctl_fail(CTL_USAGE, "at most one upstream can be named");
+	if (c->n_args == 1 && (only = ctl_find(c, c->args[0])) < 0)
+		return CTL_REFUSED;
+	for (uint32_t i = 0; i < c->seg.hdr.max_upstreams; i++) {
+		if ((only >= 0 && (int)i != only) || rhc_view_upstream(&c->seg, i, c->now_ms, &u) != 0)
+			continue;
+		if (only < 0 && u.name[0] == '_' && u.policy.limit == 0)
+			continue;
+		fn(c, &u);
+	}
+	return CTL_OK;
+}
+
+bool ctl_duration(const char *text, uint64_t *ret_ms)
+{
+	static const struct {
+		const char *unit;
+		double      ms;
+	} units[] = { { "ms", 1 }, { "s", 1e3 }, { "m", 6e4 }, { "h", 3.6e6 }, { "d", 8.64e7 } };
+	double total = 0;
+
+	if (!*text)
+		return false;
+	while (*text) {
+		char *end;
+		double v = strtod(text, &end);
+		size_t i;
+
+		if (end == text || v < 0)
+			return false;
+		if (!*end) {
+			total += v * 1e3; /* a bare number is seconds */
+			break;
+		}
+		for (i = 0; i < RHC_COUNT(units); i++) {
+			size_t n = strlen(units[i].unit);
+
+			if (strncmp(end, units[i].unit, n) == 0 && (end[n] == 0 || (end[n] >= '0' && end[n] <= '9')))
+				break;
+		}
+		if (i == RHC_COUNT(units))
+			return false;
+		total += v * units[i].ms;
+		text = end + strlen(units[i].unit);
+	}
+	if (total > 1e13)
+		return false;
+	*ret_ms = (uint64_t)total;
+	return true;
+}
+
+enum ctl_exit cmd_version(struct ctl *c)
+{
+	out_begin(&c->out, "Version");
+	out_text(&c->out, "version", NULL, RHC_VERSION);
+	out_count(&c->out, "segment_major", NULL, RHC_ABI_MAJOR);
+	out_count(&c->out, "segment_minor", NULL, RHC_ABI_MINOR);
+	out_note(&c->out, "rhcctl %s (segment %d.%d)\n", RHC_VERSION, RHC_ABI_MAJOR, RHC_ABI_MINOR);
+	out_end(&c->out);
+	return CTL_OK;
+}
+
+enum ctl_exit cmd_help(struct ctl *c)
+{
+	(void)c;
+	printf("usage: rhcctl NOUN [VERB] [ARGUMENTS] [OPTIONS]\n\n"
+	       "Reads and changes a running rhc-sidecar through its shared segment.\n\n");
+	for (unsigned i = 0; i < ctl_commands_n; i++) {
+		const struct ctl_command *k = &ctl_commands[i];
+		char left[64];
+
+		snprintf(left, sizeof(left), "%s%s%s%s%s", k->noun, *k->verb ? " " : "", k->verb, *k->args ? " " : "", k->args);
+		printf("  %-30s %s\n", left, k->help);
+	}
+	printf("\noptions:\n"
+	       "  -o table|wide|json       form of the output (--no-headers for tables)\n"
+	       "  -w, --watch[=2s]         again and again\n"
+	       "  --shm PATH               the segment (or $RHC_SHM)\n"
+	       "  --instance NAME          /run/rhc/NAME.shm, else /dev/shm/rhc-NAME.shm (default " CTL_INSTANCE ")\n"
+	       "  --reason TEXT            why, kept with the change (at most %d bytes)\n"
+	       "  --for DURATION           how long isolate, disable and set last; events -f: how long to follow\n"
+	       "  --max-concurrency N      for bulkhead set\n"
+	       "  -f --since D --type T --upstream U    for events\n"
+	       "  --all --force --timeout 5s -q\n\n"
+	       "exit: 0 done, 1 the answer is no, 2 wrong usage, 3 no sidecar there, 4 no permission or another layout,\n"
+	       "      5 timed out, 6 refused, 78 configuration invalid\n",
+	       RHC_REASON_MAX);
+	return CTL_OK;
+}

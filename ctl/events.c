@@ -1,0 +1,142 @@
+/* rhcctl events: the rings of all workers, merged by time. */
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl/ctl.h"
+
+enum { FOLLOW_MS = 100 };
+
+/* RFC 3339 with milliseconds. */
+static void stamp(struct ctl *c, uint64_t mono_ns, char text[32])
+{
+	uint64_t wall = rhc_view_wall_ns(&c->seg, mono_ns);
+	time_t s = (time_t)(wall / 1000000000);
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&s, &tm);
+	n = strftime(text, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, 32 - n, ".%03uZ", (unsigned)(wall / 1000000 % 1000));
+}
+
+static const char *severity(enum rhc_severity s)
+{
+	return s == RHC_SEV_ERR ? "ERROR" : s == RHC_SEV_WARN ? "WARN" : "INFO";
+}
+
+/* What the arguments of an event mean, for the ones people look for. */
+static void describe(const struct rhc_event *ev, const char *reason, char *out, size_t cap)
+{
+	struct rhc_breaker was, now;
+
+	switch (ev->type) {
+	case RHC_EV_brk_open:
+	case RHC_EV_brk_half_open:
+	case RHC_EV_brk_closed:
+	case RHC_EV_override_ended:
+		was = rhc_breaker_unpack(ev->arg[0], NULL);
+		now = rhc_breaker_unpack(ev->arg[1], NULL);
+		if (ev->type == RHC_EV_brk_open)
+			snprintf(out, cap, "%s->%s %s failures=%u last=%s", rhc_breaker_name(was.state),
+			         rhc_breaker_name(now.state), rhc_trip_name((enum rhc_trip)ev->arg[2]),
+			         (unsigned)(ev->arg[3] >> 32), rhc_error_name((unsigned)ev->arg[4]));
+		else
+			snprintf(out, cap, "%s->%s", rhc_breaker_name(was.state), rhc_breaker_name(now.state));
+		break;
+	case RHC_EV_brk_override:
+	case RHC_EV_limit_override:
+	case RHC_EV_override_done:
+	case RHC_EV_override_lost:
+		snprintf(out, cap, "%s uid=%u pid=%u%s%s", rhc_verb_name((enum rhc_verb)ev->arg[4]),
+		         (unsigned)(ev->arg[0] >> 32), (unsigned)ev->arg[0], reason[0] ? " reason=" : "", reason);
+		break;
+	case RHC_EV_worker_start:
+	case RHC_EV_worker_stop:
+		snprintf(out, cap, "pid=%u", (unsigned)ev->arg[0]);
+		break;
+	case RHC_EV_worker_restart:
+		snprintf(out, cap, "pid=%u status=%u delay_ms=%u", (unsigned)ev->arg[0], (unsigned)ev->arg[1],
+		         (unsigned)ev->arg[2]);
+		break;
+	case RHC_EV_worker_reaped:
+		snprintf(out, cap, "slots=%u probes=%u tickets=%u pid=%u", (unsigned)ev->arg[0], (unsigned)ev->arg[1],
+		         (unsigned)ev->arg[2], (unsigned)ev->arg[3]);
+		break;
+	case RHC_EV_saturated:
+		snprintf(out, cap, "in_use=%u/%u", (unsigned)ev->arg[0], (unsigned)ev->arg[1]);
+		break;
+	case RHC_EV_limit:
+		snprintf(out, cap, "%u->%u", (unsigned)ev->arg[0], (unsigned)ev->arg[1]);
+		break;
+	default:
+		snprintf(out, cap, "%s", reason);
+		break;
+	}
+}
+
+static bool wanted(struct ctl *c, const struct rhc_event *ev, const char *name)
+{
+	if (c->since_ms && ev->mono_ns / 1000000 + c->since_ms < c->now_ms)
+		return false;
+	if (c->upstream && strcmp(name, c->upstream) != 0)
+		return false;
+	return !c->type || strcmp(rhc_event_component(ev->type), c->type) == 0 ||
+	       strcmp(rhc_event_name(ev->type), c->type) == 0;
+}
+
+static void print_event(struct ctl *c, const struct rhc_event *ev, const char *reason)
+{
+	char time[32], name[RHC_NAME_MAX + 1] = "", what[160];
+	uint32_t workers = c->seg.hdr.max_workers;
+	struct out *o = &c->out;
+
+	if (ev->upstream != RHC_NO_UPSTREAM)
+		rhc_upstream_name(&c->seg, ev->upstream, name);
+	if (!wanted(c, ev, name))
+		return;
+	stamp(c, ev->mono_ns, time);
+	describe(ev, reason, what, sizeof(what));
+	if (o->form != OUT_JSON) { /* a stream: no table can be laid out before its end */
+		fprintf(o->to, "%s %-5s %-8s %-16s %-20s %s\n", time, severity(rhc_event_severity(ev->type)),
+		        rhc_event_component(ev->type), rhc_event_name(ev->type), name[0] ? name : "-", what);
+		return;
+	}
+	out_begin(o, "Event");
+	out_text(o, "time", NULL, time);
+	out_text(o, "severity", NULL, severity(rhc_event_severity(ev->type)));
+	out_text(o, "component", NULL, rhc_event_component(ev->type));
+	out_text(o, "type", NULL, rhc_event_name(ev->type));
+	out_text(o, "upstream", NULL, name[0] ? name : NULL);
+	if (ev->worker < workers)
+		out_count(o, "worker", NULL, ev->worker);
+	else
+		out_text(o, "worker", NULL, ev->worker == workers ? "supervisor" : "admin");
+	out_text(o, "message", NULL, what);
+	out_text(o, "reason", NULL, reason[0] ? reason : NULL);
+	out_end(o);
+}
+
+enum ctl_exit cmd_events(struct ctl *c)
+{
+	struct rhc_view_cursor cursor;
+	struct rhc_event ev;
+	char reason[RHC_REASON_MAX + 1];
+	uint64_t until = c->timeout_ms && c->follow && c->for_ms ? ctl_now_ms() + c->for_ms : UINT64_MAX;
+
+	rhc_view_events_begin(&c->seg, c->follow && !c->since_ms, &cursor);
+	for (;;) {
+		while (rhc_view_events_next(&c->seg, &cursor, &ev, reason))
+			print_event(c, &ev, reason);
+		fflush(c->out.to);
+		if (!c->follow || ctl_now_ms() >= until || ferror(c->out.to))
+			break;
+		if (!rhc_segment_current(&c->seg))
+			return ctl_fail(CTL_ABSENT, "%s is gone or was replaced", c->seg.path);
+		usleep(FOLLOW_MS * 1000);
+	}
+	if (cursor.lost && !c->quiet)
+		fprintf(stderr, "rhcctl: %llu older events were overwritten\n", (unsigned long long)cursor.lost);
+	return CTL_OK;
+}
