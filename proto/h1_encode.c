@@ -222,8 +222,9 @@ enum h1_framing h1_response_framing(const struct http_head *h, enum http_method 
 {
 	if (h->body == HTTP_BODY_TUNNEL || h->status < 200 || h->status == 204)
 		return H1_FRAME_NONE;
+	/* what the answer to GET would say; our own answers know their length, others have it as a field */
 	if (asked == HTTP_METHOD_HEAD || h->status == 304)
-		return H1_FRAME_COPY;
+		return h->body == HTTP_BODY_LENGTH ? H1_FRAME_LENGTH : H1_FRAME_COPY;
 	switch (h->body) {
 	case HTTP_BODY_NONE: /* nothing follows, and without a word of it the client would wait */
 	case HTTP_BODY_LENGTH:

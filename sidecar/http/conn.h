@@ -70,6 +70,11 @@ struct http_conn_events {
 	 * the connection answer 503 by itself.
 	 */
 	void (*on_message)(struct http_conn *c, struct message *m);
+	/*
+	 * server: the connection answered by itself, what came never became a message (or e == HTTP_OK: nobody took
+	 * the message, or no memory for it: 503; too slow: 408).  It closes then.  May be NULL.
+	 */
+	void (*on_refused)(struct http_conn *c, uint16_t status, enum http_error e);
 	/* the last event.  err and text say why, when it never became ready or broke */
 	void (*on_closed)(struct http_conn *c, enum stream_error err, const char *text);
 };
@@ -95,9 +100,16 @@ struct http_conn {
 	uint16_t                       endpoint; /* the keeper's: index of the address */
 	struct timer                   timer; /* header, idle and ping timeouts: one at a time */
 	struct stream                  stream;
+	const char                    *why; /* static: why this side ended it, for on_closed */
+	uint8_t                        err; /* enum stream_error, of on_closed */
+	uint8_t                        mode; /* enum http_client_mode */
+	uint8_t                        preface; /* server: bytes of the h2 preface seen while that is open */
+	bool                           gone; /* the stream is closed; waits for the release of a message */
 	struct h2_conn                *h2; /* NULL: h1 */
 	struct h1_state                h1; /* sidecar/http/h1_state.h: codec state and the one message */
 };
+
+_Static_assert(sizeof(struct http_conn) <= 1024, "an idle connection owns this and nothing else");
 
 enum http_client_mode { HTTP_CLIENT_AUTO, /* ALPN: h2 if chosen, else h1 */ HTTP_CLIENT_H1, HTTP_CLIENT_H2_PRIOR };
 
@@ -129,5 +141,17 @@ int http_server_open(struct http_env *env, int fd, const struct http_limits *lim
 void http_conn_drain(struct http_conn *c);
 /* Close now; open messages get on_error(MESSAGE_E_RESET).  on_closed follows in a later turn. */
 void http_conn_abort(struct http_conn *c);
+
+/* --- for h1_*.c --- */
+
+/* How long queued bytes may take to leave once the connection closes. */
+#define HTTP_CLOSE_NS (UINT64_C(5) * NS_PER_S)
+
+/* Orderly end, sending what is queued.  A connection that closes already stays as it is. */
+void http_conn_close(struct http_conn *c, const char *why);
+/* At once, with RST. */
+void http_conn_reset(struct http_conn *c, const char *why);
+/* The stream is closed and no message is left: tells on_closed and frees c. */
+void http_conn_finish(struct http_conn *c);
 
 #endif

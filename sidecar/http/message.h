@@ -20,11 +20,16 @@
  *             by the window.  Outbound bytes are reported by on_sent when the kernel has taken them.
  *             The relay is therefore: on_body -> send_body on the other side -> on_sent there -> consume here.
  * Heads       A head passed to on_head is valid until the message is released (the connection keeps the bytes),
- *             for both the request downstream and the last response upstream.  A head passed to send_head
- *             is encoded before send_head returns.
+ *             for both the request downstream and the last response upstream; so are trailers.  A 1xx
+ *             head is valid within its on_head.  A head passed to send_head is encoded before send_head returns.
  * Encoding    send_head writes method/path/authority/scheme or status/reason as given, every field that has
  *             no HTTP_FIELD_DROP, and the framing by itself from head->body and head->body_len: Content-Length,
- *             Transfer-Encoding, Connection, Host (from ->authority) in ->fields are skipped, never copied.
+ *             Transfer-Encoding, Connection, Host (from ->authority) in ->fields are skipped, never copied.  One
+ *             exception: a response to HEAD and a 304 have no body, and there Content-Length of ->fields goes
+ *             out, unless ->body is HTTP_BODY_LENGTH.  A response with ->keep_alive false closes its h1
+ *             connection.  ->upgrade lets Upgrade out, ->te_trailers says TE: trailers.
+ * Tunnel      With HTTP_BODY_TUNNEL in a response both halves (re)open: what was ended by the head of the request goes
+ *             on as raw bytes until on_end and send_end, which are FIN.
  */
 #ifndef RHC_SIDECAR_HTTP_MESSAGE_H
 #define RHC_SIDECAR_HTTP_MESSAGE_H
@@ -100,7 +105,8 @@ struct message {
 
 /*
  * 0, -ENOBUFS when the head cannot be stored now (the message fails, nothing was sent), -E2BIG when the head
- * is larger than a send buffer (BUF_LARGE_SIZE).
+ * is larger than a send buffer (BUF_LARGE_SIZE), -EINVAL when a string of it may not stand in a head.
+ * A connection that is ending already says 0, and on_error comes.
  */
 static inline int message_send_head(struct message *m, const struct http_head *h, bool end)
 {

@@ -105,6 +105,7 @@ Test(h1_encode, a_response_is_framed_for_the_request_it_answers)
 		{ "until close",         200, HTTP_BODY_CLOSE,  HTTP_METHOD_GET,     HTTP_1_1, H1_FRAME_CHUNKED },
 		{ "a stream to 1.0",     200, HTTP_BODY_STREAM, HTTP_METHOD_GET,     HTTP_1_0, H1_FRAME_CLOSE },
 		{ "HEAD",                200, HTTP_BODY_NONE,   HTTP_METHOD_HEAD,    HTTP_1_1, H1_FRAME_COPY },
+		{ "HEAD, our own",       503, HTTP_BODY_LENGTH, HTTP_METHOD_HEAD,    HTTP_1_1, H1_FRAME_LENGTH },
 		{ "304",                 304, HTTP_BODY_NONE,   HTTP_METHOD_GET,     HTTP_1_1, H1_FRAME_COPY },
 		{ "204",                 204, HTTP_BODY_NONE,   HTTP_METHOD_GET,     HTTP_1_1, H1_FRAME_NONE },
 		{ "103",                 103, HTTP_BODY_NONE,   HTTP_METHOD_GET,     HTTP_1_1, H1_FRAME_NONE },
