@@ -88,7 +88,8 @@ static void print_worst_case(const struct config_upstream *u, FILE *out)
 {
 	const struct config_policy *p = &u->policy;
 
-	fprintf(out, "Worst case for one call to %s: %u × (", u->name, (unsigned)p->retry.max_attempts);
+	fprintf(out, "Worst case for one call to %s: %u × (", u->name,
+		(unsigned)p->retry.max_attempts);
 	if (p->bulkhead.enabled)
 		print_step("slot ", p->bulkhead.acquisition_timeout_ns, out);
 	print_step(p->bulkhead.enabled ? " + pool " : "pool ", p->timeout.pool_ns, out);

@@ -15,7 +15,8 @@ struct binder {
 	char path[SCHEMA_PATH_MAX]; /* of the group being bound, for messages */
 };
 
-static int bind_group(struct binder *b, const struct schema_group *g, char *base, const struct node *n);
+static int bind_group(struct binder *b, const struct schema_group *g, char *base,
+		      const struct node *n);
 
 /* ---- messages ---- */
 
@@ -34,7 +35,7 @@ static void leave(struct binder *b, size_t len)
 }
 
 static int complain(const struct binder *b, const struct schema_key *k, const struct node *n,
-                    const struct value_complaint *c, int err)
+		    const struct value_complaint *c, int err)
 {
 	struct place at = n->at;
 	const char *hint = c->hint;
@@ -44,8 +45,8 @@ static int complain(const struct binder *b, const struct schema_key *k, const st
 	at.secret = (k->flags & SCHEMA_SECRET) != 0;
 	if (strcmp(k->name, "version") == 0 && !*b->path)
 		hint = "this release reads version 1";
-	report(b->r, c->id, &at, hint, c->suggestion, "%s%s%s: %s", b->path, *b->path ? "." : "", k->name,
-	       c->text);
+	report(b->r, c->id, &at, hint, c->suggestion, "%s%s%s: %s", b->path, *b->path ? "." : "",
+	       k->name, c->text);
 	return 0;
 }
 
@@ -53,7 +54,8 @@ static int wrong_kind(const struct binder *b, const struct schema_key *k, const 
 {
 	struct value_complaint c;
 
-	value_complain(&c, -EINVAL, "E004", "%s where %s is needed", tree_kind_name(n), value_kind_name(k));
+	value_complain(&c, -EINVAL, "E004", "%s where %s is needed", tree_kind_name(n),
+		       value_kind_name(k));
 	c.hint[0] = '\0';
 	if (n->kind == NODE_SCALAR && schema_is_list(k) && !tree_is_null(n))
 		snprintf(c.hint, sizeof(c.hint), "write [%.100s]", n->text);
@@ -68,7 +70,8 @@ static int record(struct binder *b, const void *field, const struct place *at)
 
 /* ---- values ---- */
 
-static int bind_items(struct binder *b, const struct schema_key *k, void *field, const struct node *n)
+static int bind_items(struct binder *b, const struct schema_key *k, void *field,
+		      const struct node *n)
 {
 	struct value_complaint c;
 	int err = value_clear(k, n->children, b->arena, field);
@@ -86,7 +89,8 @@ static int bind_items(struct binder *b, const struct schema_key *k, void *field,
 }
 
 /* Commas only where a sequence cannot be written comfortably; in the file they would hide a mistake. */
-static int bind_list(struct binder *b, const struct schema_key *k, void *field, const struct node *n)
+static int bind_list(struct binder *b, const struct schema_key *k, void *field,
+		     const struct node *n)
 {
 	struct value_complaint c;
 	int err;
@@ -99,7 +103,8 @@ static int bind_list(struct binder *b, const struct schema_key *k, void *field, 
 	return err ? complain(b, k, n, &c, err) : 0;
 }
 
-static int bind_pairs(struct binder *b, const struct schema_key *k, void *field, const struct node *n)
+static int bind_pairs(struct binder *b, const struct schema_key *k, void *field,
+		      const struct node *n)
 {
 	struct value_complaint c;
 	int err;
@@ -110,7 +115,8 @@ static int bind_pairs(struct binder *b, const struct schema_key *k, void *field,
 	for (const struct node *m = n->child; m && !err; m = m->next) {
 		if (m->kind != NODE_SCALAR) {
 			c = (struct value_complaint){ 0 };
-			err = value_complain(&c, -EINVAL, "E004", "%s where a text is needed", tree_kind_name(m));
+			err = value_complain(&c, -EINVAL, "E004", "%s where a text is needed",
+					     tree_kind_name(m));
 			err = complain(b, k, m, &c, err);
 			continue;
 		}
@@ -119,13 +125,16 @@ static int bind_pairs(struct binder *b, const struct schema_key *k, void *field,
 			err = complain(b, k, m, &c, err);
 		/* Its own place: whether the value came from the environment decides on W111. */
 		else if (!m->expanded && m->at.kind == PLACE_FILE)
-			err = record(b, &((struct config_pairs *)field)->item[((struct config_pairs *)field)->len - 1],
-			             &m->at);
+			err = record(b,
+				     &((struct config_pairs *)field)
+					      ->item[((struct config_pairs *)field)->len - 1],
+				     &m->at);
 	}
 	return err;
 }
 
-static int bind_scalar(struct binder *b, const struct schema_key *k, void *field, const struct node *n)
+static int bind_scalar(struct binder *b, const struct schema_key *k, void *field,
+		       const struct node *n)
 {
 	struct value_complaint c;
 	int err;
@@ -140,7 +149,8 @@ static int bind_scalar(struct binder *b, const struct schema_key *k, void *field
 }
 
 /* The place is kept also of what could not be bound: it was written, so it is not missing. */
-static int bind_value(struct binder *b, const struct schema_key *k, void *field, const struct node *n)
+static int bind_value(struct binder *b, const struct schema_key *k, void *field,
+		      const struct node *n)
 {
 	int err;
 
@@ -172,13 +182,16 @@ static int check_name(const struct binder *b, const struct node *n)
 
 	if (bind_valid_name(n->key))
 		return 0;
-	snprintf(hint, sizeof(hint), "small letters, digits and - between them, at most %d", CONFIG_NAME_MAX);
-	report(b->r, "E004", &n->key_at, hint, NULL, "\"%.60s\" is not a name for an upstream", n->key);
+	snprintf(hint, sizeof(hint), "small letters, digits and - between them, at most %d",
+		 CONFIG_NAME_MAX);
+	report(b->r, "E004", &n->key_at, hint, NULL, "\"%.60s\" is not a name for an upstream",
+	       n->key);
 	return -EINVAL;
 }
 
 /* Elements start from the defaults of their group, an upstream from the policies below `defaults`. */
-static int init_element(struct binder *b, const struct schema_key *k, char *element, const struct node *n)
+static int init_element(struct binder *b, const struct schema_key *k, char *element,
+			const struct node *n)
 {
 	int err = schema_init(k->group, element, b->arena);
 
@@ -193,7 +206,8 @@ static int init_element(struct binder *b, const struct schema_key *k, char *elem
 
 static int too_many(const struct binder *b, const struct schema_key *k, const struct node *n)
 {
-	report(b->r, "E005", &n->at, NULL, NULL, "too many %s: at most %u", k->name, (unsigned)k->limit);
+	report(b->r, "E005", &n->at, NULL, NULL, "too many %s: at most %u", k->name,
+	       (unsigned)k->limit);
 	return 0;
 }
 
@@ -248,7 +262,8 @@ static uint32_t spare(const struct binder *b)
 	return upstreams ? upstreams->children : 0;
 }
 
-static int bind_sequence(struct binder *b, const struct schema_key *k, char *base, const struct node *n)
+static int bind_sequence(struct binder *b, const struct schema_key *k, char *base,
+			 const struct node *n)
 {
 	uint32_t len = n && n->kind == NODE_SEQUENCE ? n->children : 0, i = 0;
 	size_t cut, size = k->group->size;
@@ -303,7 +318,8 @@ static int apply_preset(struct binder *b, enum config_preset preset)
 		assert(sub && sub->group);
 		k = schema_find(sub->group, dot + 1, strlen(dot + 1), &at_key);
 		assert(k);
-		err = value_parse(k, p->value, strlen(p->value), b->arena, policy + at_sub + at_key, &c);
+		err = value_parse(k, p->value, strlen(p->value), b->arena, policy + at_sub + at_key,
+				  &c);
 		assert(!err || err == -ENOMEM);
 		if (!err)
 			err = record(b, policy + at_sub + at_key, &at);
@@ -314,7 +330,8 @@ static int apply_preset(struct binder *b, enum config_preset preset)
 /* ---- groups ---- */
 
 /* Members of the node that are no key of the group, and two names for one key. */
-static void check_members(const struct binder *b, const struct schema_group *g, const struct node *n)
+static void check_members(const struct binder *b, const struct schema_group *g,
+			  const struct node *n)
 {
 	size_t offset;
 
@@ -324,18 +341,20 @@ static void check_members(const struct binder *b, const struct schema_group *g, 
 
 		if (!k) {
 			report(b->r, "E002", &c->key_at, NULL, schema_suggest(g, c->key, len),
-			       "unknown key \"%.80s\"%s%s", c->key, *b->path ? " in " : "", b->path);
+			       "unknown key \"%.80s\"%s%s", c->key, *b->path ? " in " : "",
+			       b->path);
 			continue;
 		}
 		for (const struct node *d = n->child; d != c; d = d->next) {
 			if (schema_find(g, d->key, strlen(d->key), &offset) == k)
-				report(b->r, "E003", &c->key_at, NULL, NULL, "\"%s\" and \"%s\" are the same key",
-				       d->key, c->key);
+				report(b->r, "E003", &c->key_at, NULL, NULL,
+				       "\"%s\" and \"%s\" are the same key", d->key, c->key);
 		}
 	}
 }
 
-static const struct node *member(const struct schema_group *g, const struct node *n, const struct schema_key *k)
+static const struct node *member(const struct schema_group *g, const struct node *n,
+				 const struct schema_key *k)
 {
 	size_t offset;
 
@@ -355,11 +374,11 @@ static int bind_sub(struct binder *b, const struct schema_key *k, char *base, co
 	return err;
 }
 
-static int bind_members(struct binder *b, const struct schema_group *outer, const struct schema_group *g,
-                        char *base, const struct node *n);
+static int bind_members(struct binder *b, const struct schema_group *outer,
+			const struct schema_group *g, char *base, const struct node *n);
 
-static int bind_key(struct binder *b, const struct schema_group *outer, const struct schema_key *k, char *base,
-                    const struct node *n)
+static int bind_key(struct binder *b, const struct schema_group *outer, const struct schema_key *k,
+		    char *base, const struct node *n)
 {
 	const struct node *m;
 
@@ -380,8 +399,8 @@ static int bind_key(struct binder *b, const struct schema_group *outer, const st
 }
 
 /* In the order of the table, so that the preset comes before the defaults and these before the upstreams. */
-static int bind_members(struct binder *b, const struct schema_group *outer, const struct schema_group *g,
-                        char *base, const struct node *n)
+static int bind_members(struct binder *b, const struct schema_group *outer,
+			const struct schema_group *g, char *base, const struct node *n)
 {
 	int err = 0;
 
@@ -393,13 +412,14 @@ static int bind_members(struct binder *b, const struct schema_group *outer, cons
 	return err;
 }
 
-static int bind_group(struct binder *b, const struct schema_group *g, char *base, const struct node *n)
+static int bind_group(struct binder *b, const struct schema_group *g, char *base,
+		      const struct node *n)
 {
 	if (tree_is_null(n))
 		return 0;
 	if (n->kind != NODE_MAPPING) {
-		report(b->r, "E004", &n->at, NULL, NULL, "%s: %s where a group of keys is needed", b->path,
-		       tree_kind_name(n));
+		report(b->r, "E004", &n->at, NULL, NULL, "%s: %s where a group of keys is needed",
+		       b->path, tree_kind_name(n));
 		return 0;
 	}
 	check_members(b, g, n);

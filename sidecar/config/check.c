@@ -9,20 +9,23 @@
 
 /* ---- upstreams ---- */
 
-static void check_url(const struct config *cfg, const struct config_upstream *u, const struct reporter *r)
+static void check_url(const struct config *cfg, const struct config_upstream *u,
+		      const struct reporter *r)
 {
 	const struct place *at = meta_place(cfg, &u->url);
 
 	if (!u->url.text) {
 		/* A url that could not be read has its finding already. */
 		if (!at)
-			report(r, "E006", meta_place(cfg, u), "e.g. url: https://orders.shop.svc:8443", NULL,
+			report(r, "E006", meta_place(cfg, u),
+			       "e.g. url: https://orders.shop.svc:8443", NULL,
 			       "upstreams.%s: url is missing", u->name);
 		return;
 	}
 	if (u->url.port == (u->url.tls ? 80 : 443))
-		report(r, "W109", at, "https:// is TLS, http:// is plain", NULL, "upstreams.%s: %s to port %u", u->name,
-		       u->url.tls ? "https://" : "http://", (unsigned)u->url.port);
+		report(r, "W109", at, "https:// is TLS, http:// is plain", NULL,
+		       "upstreams.%s: %s to port %u", u->name, u->url.tls ? "https://" : "http://",
+		       (unsigned)u->url.port);
 }
 
 /* The authorities of an upstream: its name first. */
@@ -31,7 +34,8 @@ static const char *authority(const struct config_upstream *u, uint32_t i)
 	return i == 0 ? u->name : i <= u->hosts.len ? u->hosts.item[i - 1] : NULL;
 }
 
-static bool clash(const struct config_upstream *a, const struct config_upstream *b, const char **ret)
+static bool clash(const struct config_upstream *a, const struct config_upstream *b,
+		  const char **ret)
 {
 	for (uint32_t i = 0; (*ret = authority(a, i)) != NULL; i++) {
 		for (uint32_t j = 0; authority(b, j); j++) {
@@ -43,7 +47,8 @@ static bool clash(const struct config_upstream *a, const struct config_upstream 
 }
 
 /* A request must have one way to go. */
-static void check_hosts(const struct config *cfg, const struct config_upstream *u, const struct reporter *r)
+static void check_hosts(const struct config *cfg, const struct config_upstream *u,
+			const struct reporter *r)
 {
 	const struct place *at = meta_place(cfg, &u->hosts);
 	const char *host;
@@ -51,7 +56,8 @@ static void check_hosts(const struct config *cfg, const struct config_upstream *
 	for (const struct config_upstream *v = cfg->upstreams; v < u; v++) {
 		if (clash(u, v, &host))
 			report(r, "E013", at ? at : meta_place(cfg, u), NULL, NULL,
-			       "upstreams.%s: host \"%s\" means upstreams.%s already", u->name, host, v->name);
+			       "upstreams.%s: host \"%s\" means upstreams.%s already", u->name,
+			       host, v->name);
 	}
 }
 
@@ -59,8 +65,8 @@ static void check_upstreams(const struct config *cfg, const struct reporter *r)
 {
 	if (cfg->upstreams_len > cfg->shm.max_upstreams)
 		report(r, "E005", meta_place(cfg, &cfg->shm.max_upstreams), NULL, NULL,
-		       "%u upstreams are more than shm.max_upstreams (%u)", (unsigned)cfg->upstreams_len,
-		       (unsigned)cfg->shm.max_upstreams);
+		       "%u upstreams are more than shm.max_upstreams (%u)",
+		       (unsigned)cfg->upstreams_len, (unsigned)cfg->shm.max_upstreams);
 	for (uint32_t i = 0; i < cfg->upstreams_len; i++) {
 		check_url(cfg, &cfg->upstreams[i], r);
 		check_hosts(cfg, &cfg->upstreams[i], r);
@@ -79,21 +85,24 @@ static const char *nearest_upstream(const struct config *cfg, const char *name)
 	return s.best;
 }
 
-static void check_listener(const struct config *cfg, const struct config_listener *l, const struct reporter *r)
+static void check_listener(const struct config *cfg, const struct config_listener *l,
+			   const struct reporter *r)
 {
 	if (l->mode == CONFIG_LISTENER_UPSTREAM && !l->upstream)
-		report(r, "E006", meta_place(cfg, &l->mode), NULL, NULL, "listener %s: mode upstream needs upstream",
-		       l->name);
+		report(r, "E006", meta_place(cfg, &l->mode), NULL, NULL,
+		       "listener %s: mode upstream needs upstream", l->name);
 	if (l->upstream && l->mode != CONFIG_LISTENER_UPSTREAM)
 		report(r, "W119", meta_place(cfg, &l->upstream), "add mode: upstream", NULL,
-		       "listener %s: upstream has no meaning in mode %s", l->name, config_listener_mode_name(l->mode));
+		       "listener %s: upstream has no meaning in mode %s", l->name,
+		       config_listener_mode_name(l->mode));
 	if (l->upstream && !config_upstream(cfg, l->upstream))
-		report(r, "E007", meta_place(cfg, &l->upstream), NULL, nearest_upstream(cfg, l->upstream),
-		       "listener %s: no upstream \"%s\"", l->name, l->upstream);
+		report(r, "E007", meta_place(cfg, &l->upstream), NULL,
+		       nearest_upstream(cfg, l->upstream), "listener %s: no upstream \"%s\"",
+		       l->name, l->upstream);
 	for (const struct config_listener *m = cfg->listeners; m < l; m++) {
 		if (strcmp(m->name, l->name) == 0)
-			report(r, "E003", meta_place(cfg, &l->name), NULL, NULL, "two listeners are called \"%s\"",
-			       l->name);
+			report(r, "E003", meta_place(cfg, &l->name), NULL, NULL,
+			       "two listeners are called \"%s\"", l->name);
 	}
 }
 
@@ -116,7 +125,8 @@ static bool wildcard(const struct config_address *a)
 static bool collide(const struct config_address *a, const struct config_address *b)
 {
 	if (a->family == AF_UNIX || b->family == AF_UNIX)
-		return a->family == b->family && strcmp(a->addr.un.sun_path, b->addr.un.sun_path) == 0;
+		return a->family == b->family &&
+		       strcmp(a->addr.un.sun_path, b->addr.un.sun_path) == 0;
 	if (a->port != b->port)
 		return false;
 	if (wildcard(a) || wildcard(b))
@@ -131,8 +141,8 @@ static bool collide(const struct config_address *a, const struct config_address 
 
 #define TAKEN_MAX (CONFIG_LISTENERS_MAX + CONFIG_UPSTREAMS_MAX + 2)
 
-static uint32_t take(struct taken *t, uint32_t len, const struct config *cfg, const struct config_address *address,
-                     const char *what, const char *name)
+static uint32_t take(struct taken *t, uint32_t len, const struct config *cfg,
+		     const struct config_address *address, const char *what, const char *name)
 {
 	if (!address->text || len == TAKEN_MAX)
 		return len;
@@ -148,16 +158,19 @@ static void check_addresses(const struct config *cfg, const struct reporter *r)
 	uint32_t len = 0;
 
 	for (uint32_t i = 0; i < cfg->meta->listeners_written; i++)
-		len = take(t, len, cfg, &cfg->listeners[i].address, "listener ", cfg->listeners[i].name);
+		len = take(t, len, cfg, &cfg->listeners[i].address, "listener ",
+			   cfg->listeners[i].name);
 	for (uint32_t i = 0; i < cfg->upstreams_len; i++)
-		len = take(t, len, cfg, &cfg->upstreams[i].listen, "upstreams.", cfg->upstreams[i].name);
+		len = take(t, len, cfg, &cfg->upstreams[i].listen, "upstreams.",
+			   cfg->upstreams[i].name);
 	len = take(t, len, cfg, &cfg->admin.address, "admin", "");
 	len = take(t, len, cfg, &cfg->telemetry.address, "telemetry", "");
 	for (uint32_t i = 0; i < len; i++) {
 		for (uint32_t j = 0; j < i; j++) {
 			if (collide(t[i].address, t[j].address))
 				report(r, "E011", t[i].at ? t[i].at : t[j].at, NULL, NULL,
-				       "%s and %s cannot both listen on %s", t[j].who, t[i].who, t[i].address->text);
+				       "%s and %s cannot both listen on %s", t[j].who, t[i].who,
+				       t[i].address->text);
 		}
 	}
 }
@@ -177,7 +190,8 @@ static void check_admin(const struct config *cfg, const struct reporter *r)
 	if (a->address.text && !loopback(&a->address) && a->mutations == CONFIG_MUTATIONS_LOOPBACK)
 		report(r, "W114", at ? at : meta_place(cfg, &a->mutations),
 		       "use mutations: socket, or an address on loopback", NULL,
-		       "admin.address %s is reachable from outside and takes changes", a->address.text);
+		       "admin.address %s is reachable from outside and takes changes",
+		       a->address.text);
 }
 
 /* ---- the rest ---- */
@@ -200,7 +214,8 @@ static void check_sizes(const struct config *cfg, const struct reporter *r)
 		       "workers (%u) are more than shm.max_workers (%u)", (unsigned)cfg->workers,
 		       (unsigned)cfg->shm.max_workers);
 	else if (cfg->workers * 2 > cfg->shm.max_workers)
-		report(r, "W117", meta_place(cfg, &cfg->workers), "set shm.max_workers to twice workers", NULL,
+		report(r, "W117", meta_place(cfg, &cfg->workers),
+		       "set shm.max_workers to twice workers", NULL,
 		       "shm.max_workers (%u) has no room for a second generation of %u workers: no reload",
 		       (unsigned)cfg->shm.max_workers, (unsigned)cfg->workers);
 }
@@ -220,15 +235,16 @@ static void check_texts(const struct config *cfg, const struct reporter *r)
 	const struct config_strings *paths = &cfg->logging.access_log.exclude_paths;
 
 	if (strspn(cfg->instance, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(cfg->instance))
-		report(r, "E004", meta_place(cfg, &cfg->instance), "small letters, digits and -", NULL,
-		       "instance: \"%s\" is not a name", cfg->instance);
+		report(r, "E004", meta_place(cfg, &cfg->instance), "small letters, digits and -",
+		       NULL, "instance: \"%s\" is not a name", cfg->instance);
 	if (cfg->telemetry.metrics_path[0] != '/')
 		report(r, "E004", meta_place(cfg, &cfg->telemetry.metrics_path), NULL, NULL,
 		       "telemetry.metrics_path must begin with /");
 	for (uint32_t i = 0; i < paths->len; i++) {
 		if (paths->item[i][0] != '/')
 			report(r, "E004", meta_place(cfg, paths), NULL, NULL,
-			       "logging.access_log.exclude_paths: \"%.60s\" must begin with /", paths->item[i]);
+			       "logging.access_log.exclude_paths: \"%.60s\" must begin with /",
+			       paths->item[i]);
 	}
 }
 

@@ -10,6 +10,7 @@
 #include "sidecar/config/meta.h"
 
 /* The policies below `defaults` (u NULL) or of one upstream.  What an upstream inherited is not said again. */
-void check_policy(const struct config *cfg, const struct config_upstream *u, const struct reporter *r);
+void check_policy(const struct config *cfg, const struct config_upstream *u,
+		  const struct reporter *r);
 
 void check_rest(const struct config *cfg, const struct reporter *r);

@@ -23,18 +23,18 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define CONFIG_LISTENERS_MAX     32  /* written ones; those of upstreams.*.listen come on top */
-#define CONFIG_UPSTREAMS_MAX     256 /* upstream records of the segment */
-#define CONFIG_NAME_MAX          47  /* bytes of an upstream's name: its record in the segment */
-#define CONFIG_FILE_MAX          (UINT32_C(1) << 20) /* a ConfigMap holds no more */
-#define CONFIG_DEPTH_MAX         16
-#define CONFIG_OVERRIDES_MAX     256 /* --set arguments */
-#define CONFIG_STATUS_MAX        599
-#define CONFIG_MEMORY_MAX        (UINT64_C(64) << 20) /* what one configuration may allocate */
-#define CONFIG_HASH_TEXT         17  /* 16 hex digits and the NUL */
+#define CONFIG_LISTENERS_MAX 32  /* written ones; those of upstreams.*.listen come on top */
+#define CONFIG_UPSTREAMS_MAX 256 /* upstream records of the segment */
+#define CONFIG_NAME_MAX      47  /* bytes of an upstream's name: its record in the segment */
+#define CONFIG_FILE_MAX      (UINT32_C(1) << 20) /* a ConfigMap holds no more */
+#define CONFIG_DEPTH_MAX     16
+#define CONFIG_OVERRIDES_MAX 256 /* --set arguments */
+#define CONFIG_STATUS_MAX    599
+#define CONFIG_MEMORY_MAX    (UINT64_C(64) << 20) /* what one configuration may allocate */
+#define CONFIG_HASH_TEXT     17                   /* 16 hex digits and the NUL */
 
-#define CONFIG_NS_PER_MS         UINT64_C(1000000)
-#define CONFIG_NS_PER_S          UINT64_C(1000000000)
+#define CONFIG_NS_PER_MS UINT64_C(1000000)
+#define CONFIG_NS_PER_S  UINT64_C(1000000000)
 
 /* Milliseconds of a duration, rounded up so that a positive one stays positive. */
 static inline uint64_t config_ms(uint64_t ns)
@@ -100,6 +100,8 @@ struct config_url {
 
 /* ---- enums and groups, from the table ---- */
 
+/* clang-format off */
+
 #define ENUM_BEGIN(tag)            enum config_##tag {
 #define VALUE(tag, name, word, doc) CONFIG_##name,
 #define ENUM_END(tag)              };
@@ -135,6 +137,7 @@ struct config_meta;
 #define ROOT_BEGIN(doc)                       struct config {
 #define ROOT_END()                            struct config_meta *meta; };
 #include "sidecar/config/schema.def"
+/* clang-format on */
 
 /*
  * What the table makes, for readers:
@@ -233,7 +236,7 @@ void config_hash_text(const struct config *cfg, char text[static CONFIG_HASH_TEX
  * when the key needs a restart of the sidecar).  Returns the number of changes.
  */
 size_t config_diff(const struct config *was, const struct config *now,
-                   void (*each)(void *arg, const char *key, bool restart), void *arg);
+		   void (*each)(void *arg, const char *key, bool restart), void *arg);
 
 /*
  * Everything known of a key ("retry.max_attempts", "upstreams.orders.timeout.read", a group, or "" for all).

@@ -14,7 +14,8 @@ static void print_range(const struct schema_key *k, FILE *out)
 	else if (*k->max && k->kind < SCHEMA_ENUM)
 		fprintf(out, ", at most %s", k->max);
 	else if (*k->max)
-		fprintf(out, ", at most %s %s", k->max, schema_is_list(k) || k->kind == SCHEMA_PAIRS ? "items" : "bytes");
+		fprintf(out, ", at most %s %s", k->max,
+			schema_is_list(k) || k->kind == SCHEMA_PAIRS ? "items" : "bytes");
 	if (*k->zero)
 		fprintf(out, ", or %s", k->zero);
 }
@@ -22,7 +23,8 @@ static void print_range(const struct schema_key *k, FILE *out)
 static void print_words(const struct schema_key *k, FILE *out)
 {
 	for (uint32_t i = 0; i < k->words->len; i++)
-		fprintf(out, "              %-18s %s\n", k->words->word[i].word, k->words->word[i].doc);
+		fprintf(out, "              %-18s %s\n", k->words->word[i].word,
+			k->words->word[i].doc);
 }
 
 /* The part of a path below `defaults`, from which presets and upstreams start. */
@@ -30,7 +32,8 @@ static const char *policy_path(const char *path)
 {
 	static const char defaults[] = "defaults.";
 
-	return strncmp(path, defaults, sizeof(defaults) - 1) == 0 ? path + sizeof(defaults) - 1 : NULL;
+	return strncmp(path, defaults, sizeof(defaults) - 1) == 0 ? path + sizeof(defaults) - 1
+								  : NULL;
 }
 
 static void print_presets(const char *path, FILE *out)
@@ -40,7 +43,7 @@ static void print_presets(const char *path, FILE *out)
 	for (size_t i = 0; policy && i < schema_presets_len; i++) {
 		if (strcmp(schema_presets[i].path, policy) == 0) {
 			fprintf(out, "%s%s %s", comma, config_preset_name(schema_presets[i].preset),
-			        schema_presets[i].value);
+				schema_presets[i].value);
 			comma = ", ";
 		}
 	}
@@ -82,7 +85,8 @@ static void explain_value(const char *path, const struct schema_key *k, FILE *ou
 	print_presets(path, out);
 	if (policy_path(path))
 		fprintf(out, "  override  upstreams.<name>.%s\n", policy_path(path));
-	fprintf(out, "  change    %s\n", k->flags & SCHEMA_RESTART ? "needs a restart" : "by reload");
+	fprintf(out, "  change    %s\n",
+		k->flags & SCHEMA_RESTART ? "needs a restart" : "by reload");
 	if (!strchr(path, '<'))
 		print_variable(path, out);
 	if (k->flags & SCHEMA_SECRET)
@@ -103,9 +107,9 @@ static void list_group(const char *path, const struct schema_group *g, FILE *out
 			continue;
 		}
 		snprintf(below, sizeof(below), "%s%s%s%s", path, *path ? "." : "", k->name,
-		         k->kind == SCHEMA_LIST  ? ".<number>"
-		         : k->kind == SCHEMA_MAP ? ".<name>"
-		                                 : "");
+			 k->kind == SCHEMA_LIST  ? ".<number>"
+			 : k->kind == SCHEMA_MAP ? ".<name>"
+						 : "");
 		if (k->group)
 			list_group(below, k->group, out);
 		else

@@ -89,8 +89,8 @@ static void print_text(const struct finding *n, FILE *out)
 		fputs(n->where, out);
 	if (n->line)
 		fprintf(out, ":%u:%u", (unsigned)n->line, (unsigned)n->column);
-	fprintf(out, "%s%s: %s [%s]\n", n->where ? ": " : "", n->severity == FINDING_ERROR ? "error" : "warning",
-	        n->message, n->id);
+	fprintf(out, "%s%s: %s [%s]\n", n->where ? ": " : "",
+		n->severity == FINDING_ERROR ? "error" : "warning", n->message, n->id);
 	if (n->excerpt)
 		print_excerpt(n, out);
 	else if (n->suggestion)
@@ -110,7 +110,7 @@ static void print_member(const char *name, const char *text, FILE *out)
 static void print_json(const struct finding *n, FILE *out)
 {
 	fprintf(out, "{\"id\":\"%s\",\"severity\":\"%s\"", n->id,
-	        n->severity == FINDING_ERROR ? "error" : "warning");
+		n->severity == FINDING_ERROR ? "error" : "warning");
 	print_member("where", n->where, out);
 	if (n->line)
 		fprintf(out, ",\"line\":%u,\"column\":%u", (unsigned)n->line, (unsigned)n->column);
@@ -127,7 +127,7 @@ static void print_counts(const struct findings *f, FILE *out)
 	if (held)
 		fprintf(out, "(%u more not shown)\n", (unsigned)held);
 	fprintf(out, "%u error%s, %u warning%s\n", (unsigned)f->errors, f->errors == 1 ? "" : "s",
-	        (unsigned)f->warnings, f->warnings == 1 ? "" : "s");
+		(unsigned)f->warnings, f->warnings == 1 ? "" : "s");
 }
 
 void findings_print(const struct findings *f, enum findings_form form, FILE *out)
@@ -147,7 +147,8 @@ void findings_print(const struct findings *f, enum findings_form form, FILE *out
 		print_json(&f->item[at[i]], out);
 	}
 	if (form == FINDINGS_JSON)
-		fprintf(out, "],\"errors\":%u,\"warnings\":%u}\n", (unsigned)f->errors, (unsigned)f->warnings);
+		fprintf(out, "],\"errors\":%u,\"warnings\":%u}\n", (unsigned)f->errors,
+			(unsigned)f->warnings);
 	else
 		print_counts(f, out);
 }

@@ -22,21 +22,21 @@ enum finding_severity {
 };
 
 struct finding {
-	const char *id;             /* "E002", "W101" */
+	const char *id; /* "E002", "W101" */
 	enum finding_severity severity;
-	uint32_t line, column;      /* 1-based; 0 = not in the file */
-	uint32_t width;             /* columns underlined in the excerpt */
-	char *where;                /* the file, "env RHC_…" or "--set …" */
-	char *message;              /* one sentence */
-	char *excerpt;              /* the line of the file, or NULL */
-	char *hint;                 /* what to do, or NULL */
-	char *suggestion;           /* the word that was probably meant, or NULL */
+	uint32_t line, column; /* 1-based; 0 = not in the file */
+	uint32_t width;        /* columns underlined in the excerpt */
+	char *where;           /* the file, "env RHC_…" or "--set …" */
+	char *message;         /* one sentence */
+	char *excerpt;         /* the line of the file, or NULL */
+	char *hint;            /* what to do, or NULL */
+	char *suggestion;      /* the word that was probably meant, or NULL */
 };
 
 struct findings {
 	struct finding item[FINDINGS_MAX];
-	uint32_t len;      /* items held */
-	uint32_t errors;   /* errors found, those not held included */
+	uint32_t len;    /* items held */
+	uint32_t errors; /* errors found, those not held included */
 	uint32_t warnings;
 };
 

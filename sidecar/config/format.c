@@ -10,18 +10,20 @@ void value_duration_text(uint64_t ns, char text[static VALUE_TEXT_MAX])
 	static const struct {
 		const char *name;
 		uint64_t ns;
+		/* clang-format off */
 	} units[] = {
 		{ "d", 86400 * CONFIG_NS_PER_S }, { "h", 3600 * CONFIG_NS_PER_S }, { "m", 60 * CONFIG_NS_PER_S },
 		{ "s", CONFIG_NS_PER_S }, { "ms", CONFIG_NS_PER_MS }, { "us", 1000 }, { "ns", 1 },
 	};
+	/* clang-format on */
 	size_t used = 0;
 
 	if (ns == 0)
 		used = (size_t)snprintf(text, VALUE_TEXT_MAX, "0");
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		if (ns >= units[i].ns) {
-			used += (size_t)snprintf(text + used, VALUE_TEXT_MAX - used, "%" PRIu64 "%s",
-			                         ns / units[i].ns, units[i].name);
+			used += (size_t)snprintf(text + used, VALUE_TEXT_MAX - used,
+						 "%" PRIu64 "%s", ns / units[i].ns, units[i].name);
 			ns %= units[i].ns;
 		}
 	}
@@ -39,9 +41,11 @@ static void size_text(uint64_t bytes, char text[static VALUE_TEXT_MAX])
 }
 
 /* value / unit without the zeros at the end, one digit at least when `point`. */
-static void fraction_text(uint64_t value, uint64_t unit, int digits, bool point, char text[static VALUE_TEXT_MAX])
+static void fraction_text(uint64_t value, uint64_t unit, int digits, bool point,
+			  char text[static VALUE_TEXT_MAX])
 {
-	int len = snprintf(text, VALUE_TEXT_MAX, "%" PRIu64 ".%0*" PRIu64, value / unit, digits, value % unit);
+	int len = snprintf(text, VALUE_TEXT_MAX, "%" PRIu64 ".%0*" PRIu64, value / unit, digits,
+			   value % unit);
 
 	while (len > 0 && text[len - 1] == '0' && (!point || text[len - 2] != '.'))
 		text[--len] = '\0';
@@ -54,13 +58,15 @@ static uint64_t load_number(const struct schema_key *k, const void *field)
 	return k->size == sizeof(uint64_t) ? *(const uint64_t *)field : *(const uint32_t *)field;
 }
 
-static void print_number(const struct schema_key *k, const void *field, enum config_form form, FILE *out)
+static void print_number(const struct schema_key *k, const void *field, enum config_form form,
+			 FILE *out)
 {
 	uint64_t value = load_number(k, field);
 	char text[VALUE_TEXT_MAX];
 
 	if (k->kind == SCHEMA_MODE)
-		snprintf(text, sizeof(text), form == CONFIG_FORM_TEXT ? "%04o" : "\"%04o\"", (unsigned)value);
+		snprintf(text, sizeof(text), form == CONFIG_FORM_TEXT ? "%04o" : "\"%04o\"",
+			 (unsigned)value);
 	else if (value == 0 && *k->zero)
 		snprintf(text, sizeof(text), form == CONFIG_FORM_JSON ? "\"%s\"" : "%s", k->zero);
 	else if (k->kind == SCHEMA_DURATION && form == CONFIG_FORM_JSON)
@@ -190,7 +196,8 @@ static void print_pairs(const struct config_pairs *p, FILE *out)
 	putc('}', out);
 }
 
-static void print_secret(const struct schema_key *k, const void *field, enum config_form form, FILE *out)
+static void print_secret(const struct schema_key *k, const void *field, enum config_form form,
+			 FILE *out)
 {
 	if (k->kind == SCHEMA_PAIRS)
 		print_pairs(field, out);
@@ -266,7 +273,8 @@ static bool same_pairs(const struct config_pairs *a, const struct config_pairs *
 	if (a->len != b->len)
 		return false;
 	for (uint32_t i = 0; i < a->len; i++) {
-		if (strcmp(a->item[i].name, b->item[i].name) != 0 || strcmp(a->item[i].value, b->item[i].value) != 0)
+		if (strcmp(a->item[i].name, b->item[i].name) != 0 ||
+		    strcmp(a->item[i].value, b->item[i].value) != 0)
 			return false;
 	}
 	return true;
@@ -279,9 +287,11 @@ bool value_equal(const struct schema_key *k, const void *a, const void *b)
 	case SCHEMA_FILE:
 		return same_text(*(const char *const *)a, *(const char *const *)b);
 	case SCHEMA_ADDRESS:
-		return same_text(((const struct config_address *)a)->text, ((const struct config_address *)b)->text);
+		return same_text(((const struct config_address *)a)->text,
+				 ((const struct config_address *)b)->text);
 	case SCHEMA_URL:
-		return same_text(((const struct config_url *)a)->text, ((const struct config_url *)b)->text);
+		return same_text(((const struct config_url *)a)->text,
+				 ((const struct config_url *)b)->text);
 	case SCHEMA_STRINGS:
 		return same_strings(a, b);
 	case SCHEMA_PAIRS:

@@ -11,14 +11,16 @@
 
 #define DESCRIPTORS_RESERVED 64 /* ring, segment, logs, admin and what libraries keep open */
 
-static void readable(const struct config *cfg, const char *const *file, const char *key, const struct reporter *r)
+static void readable(const struct config *cfg, const char *const *file, const char *key,
+		     const struct reporter *r)
 {
 	if (*file && access(*file, R_OK) < 0)
-		report(r, "E008", meta_place(cfg, file), NULL, NULL, "%s: %.200s cannot be read: %s", key, *file,
-		       strerror(errno));
+		report(r, "E008", meta_place(cfg, file), NULL, NULL,
+		       "%s: %.200s cannot be read: %s", key, *file, strerror(errno));
 }
 
-static void check_tls_files(const struct config *cfg, const struct config_tls *t, const struct reporter *r)
+static void check_tls_files(const struct config *cfg, const struct config_tls *t,
+			    const struct reporter *r)
 {
 	readable(cfg, &t->ca_file, "tls.ca_file", r);
 	readable(cfg, &t->client_cert_file, "tls.client_cert_file", r);
@@ -49,10 +51,12 @@ static void check_descriptors(const struct config *cfg, const struct reporter *r
 	for (uint32_t i = 0; i < cfg->upstreams_len; i++)
 		need += cfg->upstreams[i].policy.pool.max_connections;
 	/* The hard limit counts: the soft one is raised at start. */
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max != RLIM_INFINITY && need > limit.rlim_max)
-		report(r, "W113", NULL, "raise the limit, or lower max_connections of listeners and pools", NULL,
-		       "a worker may need %llu descriptors, its limit is %llu", (unsigned long long)need,
-		       (unsigned long long)limit.rlim_max);
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max != RLIM_INFINITY &&
+	    need > limit.rlim_max)
+		report(r, "W113", NULL,
+		       "raise the limit, or lower max_connections of listeners and pools", NULL,
+		       "a worker may need %llu descriptors, its limit is %llu",
+		       (unsigned long long)need, (unsigned long long)limit.rlim_max);
 }
 
 /* A segment on a disk works, but each page written is written to the disk as well. */
@@ -68,7 +72,8 @@ static void check_segment(const struct config *cfg, const struct reporter *r)
 		return;
 	slash[slash == dir] = '\0';
 	if (statfs(dir, &fs) == 0 && fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
-		report(r, "W116", meta_place(cfg, &cfg->shm.path), "e.g. an emptyDir with medium: Memory", NULL,
+		report(r, "W116", meta_place(cfg, &cfg->shm.path),
+		       "e.g. an emptyDir with medium: Memory", NULL,
 		       "shm.path %.200s is not on a tmpfs", cfg->shm.path);
 }
 

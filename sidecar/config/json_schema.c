@@ -19,7 +19,8 @@ static void print_pattern(const char *pattern, FILE *out)
 }
 
 /* "anyOf":[a number, a text with a unit, the word for 0, a reference to the environment] */
-static void print_number_type(const struct schema_key *k, const char *type, const char *pattern, FILE *out)
+static void print_number_type(const struct schema_key *k, const char *type, const char *pattern,
+			      FILE *out)
 {
 	fprintf(out, "\"anyOf\":[{\"type\":\"%s\",\"minimum\":0}", type);
 	if (pattern) {
@@ -118,10 +119,13 @@ static void print_type(const struct schema_key *k, FILE *out)
 		print_uint(k, out);
 		break;
 	case SCHEMA_SIZE:
-		print_number_type(k, "number", "^[0-9]+(\\.[0-9]+)?(B|KiB|MiB|GiB|TiB|kB|MB|GB)?$", out);
+		print_number_type(k, "number", "^[0-9]+(\\.[0-9]+)?(B|KiB|MiB|GiB|TiB|kB|MB|GB)?$",
+				  out);
 		break;
 	case SCHEMA_DURATION:
-		print_number_type(k, "number", "^([0-9]+(\\.[0-9]+)?|([0-9]+(\\.[0-9]+)?(d|h|m|s|ms|us|ns))+)$", out);
+		print_number_type(k, "number",
+				  "^([0-9]+(\\.[0-9]+)?|([0-9]+(\\.[0-9]+)?(d|h|m|s|ms|us|ns))+)$",
+				  out);
 		break;
 	case SCHEMA_PERCENT:
 		print_number_type(k, "number", "^[0-9]+(\\.[0-9]+)?%?$", out);
@@ -142,13 +146,15 @@ static void print_type(const struct schema_key *k, FILE *out)
 		fputs("\"type\":\"string\"", out);
 		break;
 	case SCHEMA_STRINGS:
-		fprintf(out, "\"type\":[\"array\",\"null\"],\"items\":{\"type\":\"string\"},\"maxItems\":%s", k->max);
+		fprintf(out,
+			"\"type\":[\"array\",\"null\"],\"items\":{\"type\":\"string\"},\"maxItems\":%s",
+			k->max);
 		break;
 	case SCHEMA_PAIRS:
 		fprintf(out,
-		        "\"type\":[\"object\",\"null\"],\"additionalProperties\":{\"type\":[\"string\",\"number\","
-		        "\"boolean\",\"null\"]},\"maxProperties\":%s",
-		        k->max);
+			"\"type\":[\"object\",\"null\"],\"additionalProperties\":{\"type\":[\"string\",\"number\","
+			"\"boolean\",\"null\"]},\"maxProperties\":%s",
+			k->max);
 		break;
 	case SCHEMA_STATUSES:
 		print_statuses(out);
@@ -170,7 +176,8 @@ static void print_value(const struct schema_key *k, FILE *out)
 	print_type(k, out);
 	print_member("description", k->doc, out);
 	if (*k->def && strcmp(k->name, "version") != 0 && !schema_is_list(k))
-		print_member("default", strcmp(k->def, "0") == 0 && *k->zero ? k->zero : k->def, out);
+		print_member("default", strcmp(k->def, "0") == 0 && *k->zero ? k->zero : k->def,
+			     out);
 	putc('}', out);
 }
 
@@ -184,13 +191,14 @@ static void print_key(const struct schema_key *k, FILE *out)
 	if (k->kind == SCHEMA_SUB)
 		fprintf(out, "\"$ref\":\"#/$defs/%s\"", k->group->tag);
 	else if (k->kind == SCHEMA_LIST)
-		fprintf(out, "\"type\":[\"array\",\"null\"],\"maxItems\":%u,\"items\":{\"$ref\":\"#/$defs/%s\"}",
-		        (unsigned)k->limit, k->group->tag);
+		fprintf(out,
+			"\"type\":[\"array\",\"null\"],\"maxItems\":%u,\"items\":{\"$ref\":\"#/$defs/%s\"}",
+			(unsigned)k->limit, k->group->tag);
 	else
 		fprintf(out,
-		        "\"type\":[\"object\",\"null\"],\"maxProperties\":%u,\"propertyNames\":{\"pattern\":"
-		        "\"^[a-z0-9]([a-z0-9-]{0,%d}[a-z0-9])?$\"},\"additionalProperties\":{\"$ref\":\"#/$defs/%s\"}",
-		        (unsigned)k->limit, CONFIG_NAME_MAX - 2, k->group->tag);
+			"\"type\":[\"object\",\"null\"],\"maxProperties\":%u,\"propertyNames\":{\"pattern\":"
+			"\"^[a-z0-9]([a-z0-9-]{0,%d}[a-z0-9])?$\"},\"additionalProperties\":{\"$ref\":\"#/$defs/%s\"}",
+			(unsigned)k->limit, CONFIG_NAME_MAX - 2, k->group->tag);
 	print_member("description", k->doc, out);
 	putc('}', out);
 }
@@ -210,7 +218,9 @@ static void print_properties(const struct schema_group *g, const char **comma, F
 		fprintf(out, "%s\n", *comma);
 		value_print_quoted(k->name, out);
 		putc(':', out);
-		print_key(k->kind == SCHEMA_ALIAS ? schema_find(g, k->doc, strlen(k->doc), &offset) : k, out);
+		print_key(k->kind == SCHEMA_ALIAS ? schema_find(g, k->doc, strlen(k->doc), &offset)
+						  : k,
+			  out);
 		*comma = ",";
 	}
 }

@@ -68,7 +68,8 @@ static int read_file(struct config_meta *m, const char *path, const struct repor
 	return err;
 }
 
-static int read_source(struct config_meta *m, const struct config_source *src, const struct reporter *r)
+static int read_source(struct config_meta *m, const struct config_source *src,
+		       const struct reporter *r)
 {
 	if (src->text && src->len > CONFIG_FILE_MAX)
 		return unreadable(r, "it is larger than 1 MiB");
@@ -82,8 +83,8 @@ static int read_source(struct config_meta *m, const struct config_source *src, c
 
 /* ---- from text to tree ---- */
 
-static int read_tree(struct config_meta *m, const struct config_source *src, const struct reporter *r,
-                     struct node **ret)
+static int read_tree(struct config_meta *m, const struct config_source *src,
+		     const struct reporter *r, struct node **ret)
 {
 	const struct place base = { .kind = PLACE_FILE };
 	struct node *root = NULL;
@@ -97,8 +98,8 @@ static int read_tree(struct config_meta *m, const struct config_source *src, con
 			return -ENOMEM;
 	}
 	if (root->kind != NODE_MAPPING) {
-		report(r, "E004", &root->at, "begin with version: 1", NULL, "%s where a group of keys is needed",
-		       tree_kind_name(root));
+		report(r, "E004", &root->at, "begin with version: 1", NULL,
+		       "%s where a group of keys is needed", tree_kind_name(root));
 		return -EINVAL;
 	}
 	err = overlay_environ(root, src->environ, &m->arena, r);
@@ -153,7 +154,8 @@ static int complete(struct config *cfg, const struct config_source *src, const s
 
 	places_sort(&cfg->meta->places);
 	if (file && !meta_place(cfg, &cfg->version))
-		report(r, "E006", NULL, "begin the file with version: 1", NULL, "version is missing");
+		report(r, "E006", NULL, "begin the file with version: 1", NULL,
+		       "version is missing");
 	cfg->version = 1;
 	if (!cfg->shm.path)
 		cfg->shm.path = arena_printf(a, "/run/rhc/%s.shm", cfg->instance);
@@ -203,7 +205,8 @@ static int load(struct config *cfg, const struct config_source *src, struct find
 	int err;
 
 	if (src->set_len > CONFIG_OVERRIDES_MAX) {
-		report(&r, "E004", NULL, NULL, NULL, "more than %d --set arguments", CONFIG_OVERRIDES_MAX);
+		report(&r, "E004", NULL, NULL, NULL, "more than %d --set arguments",
+		       CONFIG_OVERRIDES_MAX);
 		return -EINVAL;
 	}
 	err = read_source(cfg->meta, src, &r);
@@ -230,7 +233,7 @@ int config_load(struct config **ret, const struct config_source *src, struct fin
 		return -ENOMEM;
 	err = load(cfg, src, f);
 	if (err)
-		cfg = config_free(cfg);
+		config_free(cfg);
 	else
 		*ret = cfg;
 	return err;

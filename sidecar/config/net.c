@@ -40,13 +40,15 @@ static bool copy_host(char *host, size_t size, const char *text, size_t len)
 	return true;
 }
 
-static int address_unix(const char *path, size_t len, struct config_address *ret, struct value_complaint *c)
+static int address_unix(const char *path, size_t len, struct config_address *ret,
+			struct value_complaint *c)
 {
 	if (len == 0 || path[0] != '/' || memchr(path, '\0', len))
 		return value_complain(c, -EINVAL, "E011", "unix: needs an absolute path");
 	if (len >= sizeof(ret->addr.un.sun_path))
-		return value_complain(c, -ERANGE, "E011", "the path of a Unix socket has at most %zu bytes",
-		                      sizeof(ret->addr.un.sun_path) - 1);
+		return value_complain(c, -ERANGE, "E011",
+				      "the path of a Unix socket has at most %zu bytes",
+				      sizeof(ret->addr.un.sun_path) - 1);
 	ret->family = AF_UNIX;
 	ret->addr.un.sun_family = AF_UNIX;
 	memcpy(ret->addr.un.sun_path, path, len);
@@ -75,7 +77,8 @@ static bool address_ip(const char *host, struct config_address *ret)
 
 static int bad_address(const char *text, size_t len, struct value_complaint *c)
 {
-	snprintf(c->hint, sizeof(c->hint), "write 127.0.0.1:4640, [::1]:4640 or unix:/path; names are not looked up");
+	snprintf(c->hint, sizeof(c->hint),
+		 "write 127.0.0.1:4640, [::1]:4640 or unix:/path; names are not looked up");
 	return value_complain(c, -EINVAL, "E011", "\"%.*s\" is not an address", shown(len), text);
 }
 
@@ -94,7 +97,7 @@ static size_t split_port(const char *text, size_t len, uint16_t *ret_port)
 }
 
 int value_address(const char *text, size_t len, struct arena *a, struct config_address *ret,
-                  struct value_complaint *c)
+		  struct value_complaint *c)
 {
 	struct config_address addr = { 0 };
 	char host[INET6_ADDRSTRLEN];
@@ -124,12 +127,14 @@ int value_address(const char *text, size_t len, struct arena *a, struct config_a
 
 static int bad_url(const char *text, size_t len, const char *why, struct value_complaint *c)
 {
-	return value_complain(c, -EINVAL, "E004", "\"%.*s\" is not a url: %s", shown(len), text, why);
+	return value_complain(c, -EINVAL, "E004", "\"%.*s\" is not a url: %s", shown(len), text,
+			      why);
 }
 
 static bool name_char(char ch)
 {
-	return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_' || ch == '.';
+	return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_' ||
+	       ch == '.';
 }
 
 /* Lower case; labels are not empty, a dot at the end makes the name absolute and stays. */
@@ -167,7 +172,8 @@ static bool path_chars(const char *path, size_t len)
 }
 
 /* host[:port] or [v6][:port] */
-static const char *url_authority(const char *text, size_t len, char *host, size_t size, struct config_url *url)
+static const char *url_authority(const char *text, size_t len, char *host, size_t size,
+				 struct config_url *url)
 {
 	const char *close = len && text[0] == '[' ? memchr(text, ']', len) : NULL;
 	size_t host_len = close ? (size_t)(close - text) + 1 : len;
@@ -182,7 +188,8 @@ static const char *url_authority(const char *text, size_t len, char *host, size_
 		url->port_written = true;
 	}
 	if (close) {
-		if (!copy_host(host, size, text + 1, host_len - 2) || inet_pton(AF_INET6, host, &v6) != 1)
+		if (!copy_host(host, size, text + 1, host_len - 2) ||
+		    inet_pton(AF_INET6, host, &v6) != 1)
 			return "the IPv6 address is not one";
 		url->literal = true;
 		return NULL;
@@ -192,7 +199,8 @@ static const char *url_authority(const char *text, size_t len, char *host, size_
 	return NULL;
 }
 
-static int url_scheme(const char *text, size_t len, struct config_url *url, struct value_complaint *c)
+static int url_scheme(const char *text, size_t len, struct config_url *url,
+		      struct value_complaint *c)
 {
 	if (len >= 8 && strncasecmp(text, "https://", 8) == 0) {
 		url->tls = true;
@@ -212,11 +220,13 @@ static int no_userinfo(const char *rest, size_t len, struct value_complaint *c)
 {
 	if (!memchr(rest, '@', len))
 		return 0;
-	snprintf(c->hint, sizeof(c->hint), "set an authorization field with headers.add_request and ${env:NAME}");
+	snprintf(c->hint, sizeof(c->hint),
+		 "set an authorization field with headers.add_request and ${env:NAME}");
 	return value_complain(c, -EINVAL, "E004", "a url with user and password is not taken");
 }
 
-int value_url(const char *text, size_t len, struct arena *a, struct config_url *ret, struct value_complaint *c)
+int value_url(const char *text, size_t len, struct arena *a, struct config_url *ret,
+	      struct value_complaint *c)
 {
 	struct config_url url = { 0 };
 	char host[HOST_MAX + 2];

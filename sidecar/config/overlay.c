@@ -35,8 +35,8 @@ static bool same_environ_name(const char *a, const char *b, size_t len)
 	return true;
 }
 
-static struct node *find_element(const struct assignment *as, const struct node *map, const char *name,
-                                 size_t len)
+static struct node *find_element(const struct assignment *as, const struct node *map,
+				 const char *name, size_t len)
 {
 	if (!as->from_environ)
 		return tree_member(map, name, len);
@@ -101,8 +101,8 @@ static int put(const struct assignment *as, struct node *parent, struct node *ol
 }
 
 /* The node below which the next part of the path stands, made when it is not there. */
-static int descend(const struct assignment *as, struct node *parent, struct node *old, const char *key,
-                   enum node_kind kind, struct node **ret)
+static int descend(const struct assignment *as, struct node *parent, struct node *old,
+		   const char *key, enum node_kind kind, struct node **ret)
 {
 	if (old && tree_is_null(old)) {
 		old->kind = kind;
@@ -122,18 +122,19 @@ static int descend(const struct assignment *as, struct node *parent, struct node
 
 /* ---- paths ---- */
 
-static void unknown(const struct assignment *as, const struct schema_group *g, const char *part, size_t len)
+static void unknown(const struct assignment *as, const struct schema_group *g, const char *part,
+		    size_t len)
 {
-	report(as->r, "E002", &as->at, NULL, g ? schema_suggest(g, part, len) : NULL, "unknown key \"%.*s\"",
-	       len > 80 ? 80 : (int)len, part);
+	report(as->r, "E002", &as->at, NULL, g ? schema_suggest(g, part, len) : NULL,
+	       "unknown key \"%.*s\"", len > 80 ? 80 : (int)len, part);
 }
 
 static int assign_group(const struct assignment *as, const struct schema_group *g, struct node *n,
-                        const char *path);
+			const char *path);
 
 /* A path that ends at a group, list or map sets all of it. */
 static int assign_map(const struct assignment *as, const struct schema_key *k, struct node *map,
-                      const char *path)
+		      const char *path)
 {
 	size_t len = strcspn(path, ".");
 	struct node *old = find_element(as, map, path, len), *next;
@@ -155,7 +156,7 @@ static int assign_map(const struct assignment *as, const struct schema_key *k, s
 
 /* Elements of a sequence have numbers; the one behind the last is new. */
 static int assign_list(const struct assignment *as, const struct schema_key *k, struct node *list,
-                       const char *path)
+		       const char *path)
 {
 	size_t len = strcspn(path, "."), index = 0;
 	struct node *old = list->child, *next;
@@ -182,7 +183,7 @@ static int assign_list(const struct assignment *as, const struct schema_key *k, 
 }
 
 static int assign_below(const struct assignment *as, const struct schema_key *k, struct node *next,
-                        const char *path)
+			const char *path)
 {
 	switch (k->kind) {
 	case SCHEMA_SUB:
@@ -195,7 +196,8 @@ static int assign_below(const struct assignment *as, const struct schema_key *k,
 }
 
 /* The member by the name written or by another name of the same key. */
-static struct node *find_key(const struct schema_group *g, const struct node *n, const struct schema_key *k)
+static struct node *find_key(const struct schema_group *g, const struct node *n,
+			     const struct schema_key *k)
 {
 	size_t offset;
 
@@ -207,7 +209,7 @@ static struct node *find_key(const struct schema_group *g, const struct node *n,
 }
 
 static int assign_group(const struct assignment *as, const struct schema_group *g, struct node *n,
-                        const char *path)
+			const char *path)
 {
 	size_t len = strcspn(path, "."), offset;
 	const struct schema_key *k = schema_find(g, path, len, &offset);
@@ -222,7 +224,8 @@ static int assign_group(const struct assignment *as, const struct schema_group *
 	old = find_key(g, n, k);
 	if (!path[len])
 		return put(as, n, old, k->name);
-	err = descend(as, n, old, k->name, k->kind == SCHEMA_LIST ? NODE_SEQUENCE : NODE_MAPPING, &next);
+	err = descend(as, n, old, k->name, k->kind == SCHEMA_LIST ? NODE_SEQUENCE : NODE_MAPPING,
+		      &next);
 	return err || !next ? err : assign_below(as, k, next, path + len + 1);
 }
 
@@ -246,7 +249,8 @@ static bool has(const char *text, size_t len, const char *part)
  */
 static bool foreign(const char *name, size_t len)
 {
-	static const char *const known[] = { "RHC_CPU_LIMIT", "RHC_MEMORY_LIMIT", "RHC_LOG", "RHC_CONFIG" };
+	static const char *const known[] = { "RHC_CPU_LIMIT", "RHC_MEMORY_LIMIT", "RHC_LOG",
+					     "RHC_CONFIG" };
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		if (strlen(known[i]) == len && memcmp(known[i], name, len) == 0)
@@ -254,8 +258,8 @@ static bool foreign(const char *name, size_t len)
 	}
 	if (has(name, len, "__"))
 		return false;
-	return has(name, len, "_SERVICE_HOST") || has(name, len, "_SERVICE_PORT") || has(name, len, "_PORT_") ||
-	       (len >= 5 && memcmp(name + len - 5, "_PORT", 5) == 0);
+	return has(name, len, "_SERVICE_HOST") || has(name, len, "_SERVICE_PORT") ||
+	       has(name, len, "_PORT_") || (len >= 5 && memcmp(name + len - 5, "_PORT", 5) == 0);
 }
 
 /* RHC_DEFAULTS__TIMEOUT__READ -> defaults.timeout.read */
@@ -275,7 +279,8 @@ static char *environ_path(struct arena *a, const char *name, size_t len)
 	return path;
 }
 
-static int assign_variable(struct node *root, const char *variable, struct arena *a, const struct reporter *r)
+static int assign_variable(struct node *root, const char *variable, struct arena *a,
+			   const struct reporter *r)
 {
 	size_t len = strcspn(variable, "=");
 	struct assignment as = { .arena = a, .r = r, .from_environ = true, .at.kind = PLACE_ENV };
@@ -291,7 +296,8 @@ static int assign_variable(struct node *root, const char *variable, struct arena
 	return assign_group(&as, &schema_root, root, path);
 }
 
-int overlay_environ(struct node *root, char *const *environ, struct arena *a, const struct reporter *r)
+int overlay_environ(struct node *root, char *const *environ, struct arena *a,
+		    const struct reporter *r)
 {
 	int err = 0;
 
@@ -302,7 +308,8 @@ int overlay_environ(struct node *root, char *const *environ, struct arena *a, co
 
 /* ---- --set ---- */
 
-static int assign_argument(struct node *root, const char *argument, struct arena *a, const struct reporter *r)
+static int assign_argument(struct node *root, const char *argument, struct arena *a,
+			   const struct reporter *r)
 {
 	size_t len = strcspn(argument, "=");
 	struct assignment as = { .arena = a, .r = r, .at.kind = PLACE_SET };
@@ -312,7 +319,8 @@ static int assign_argument(struct node *root, const char *argument, struct arena
 		return -ENOMEM;
 	as.at.name = path; /* without the value, which may be a secret */
 	if (!argument[len] || len == 0) {
-		report(r, "E004", &as.at, "write --set defaults.timeout.read=5s", NULL, "not key=value");
+		report(r, "E004", &as.at, "write --set defaults.timeout.read=5s", NULL,
+		       "not key=value");
 		return 0;
 	}
 	as.value = argument + len + 1;
@@ -320,128 +328,11 @@ static int assign_argument(struct node *root, const char *argument, struct arena
 }
 
 int overlay_set(struct node *root, const char *const *set, size_t len, struct arena *a,
-                const struct reporter *r)
+		const struct reporter *r)
 {
 	int err = 0;
 
 	for (size_t i = 0; i < len && !err; i++)
 		err = assign_argument(root, set[i], a, r);
-	return err;
-}
-
-/* ---- ${env:NAME} ---- */
-
-struct expansion {
-	char *const *environ;
-	struct arena *arena;
-	const struct reporter *r;
-	struct node *node;
-	char *out;
-	size_t len;
-	bool found;
-};
-
-static const char *lookup(char *const *environ, const char *name, size_t len)
-{
-	for (; environ && *environ; environ++) {
-		if (strncmp(*environ, name, len) == 0 && (*environ)[len] == '=')
-			return *environ + len + 1;
-	}
-	return NULL;
-}
-
-/* Twice over the text: first to measure, then to write. */
-static void emit(struct expansion *x, const char *text, size_t len)
-{
-	if (x->out)
-		memcpy(x->out + x->len, text, len);
-	x->len += len;
-}
-
-static size_t name_len(const char *p)
-{
-	size_t n = 0;
-
-	while (isalnum((unsigned char)p[n]) || p[n] == '_')
-		n++;
-	return n;
-}
-
-/* p is behind "${env:"; returns what follows the reference, NULL when it is not one. */
-static const char *expand_reference(struct expansion *x, const char *p)
-{
-	size_t len = name_len(p);
-	const char *value = lookup(x->environ, p, len), *otherwise = NULL;
-	const char *close = strchr(p, '}');
-
-	if (len == 0 || !close)
-		return NULL;
-	if (starts(p + len, strlen(p + len), ":-"))
-		otherwise = p + len + 2;
-	else if (p + len != close)
-		return NULL;
-	if (value && (*value || !otherwise))
-		emit(x, value, strlen(value));
-	else if (otherwise)
-		emit(x, otherwise, (size_t)(close - otherwise));
-	else if (!x->out)
-		report(x->r, "E006", &x->node->at, "set it, or write ${env:NAME:-otherwise}", NULL,
-		       "environment variable %.*s is not set", len > 80 ? 80 : (int)len, p);
-	return close + 1;
-}
-
-static void expand_text(struct expansion *x, const char *p)
-{
-	const char *behind;
-
-	while (*p) {
-		if (strncmp(p, "$${", 3) == 0) {
-			emit(x, "${", 2);
-			p += 3;
-			x->found = true;
-		} else if (strncmp(p, "${env:", 6) == 0) {
-			x->found = true;
-			behind = expand_reference(x, p + 6);
-			if (!behind && !x->out)
-				report(x->r, "E004", &x->node->at, "write ${env:NAME}, or $${ for the plain text", NULL,
-				       "not a reference to the environment");
-			if (!behind)
-				return;
-			p = behind;
-			x->node->expanded = true;
-		} else {
-			emit(x, p++, 1);
-		}
-	}
-}
-
-static int expand_scalar(struct node *n, char *const *environ, struct arena *a, const struct reporter *r)
-{
-	struct expansion x = { .environ = environ, .arena = a, .r = r, .node = n };
-
-	if (!memchr(n->text, '$', n->len))
-		return 0;
-	expand_text(&x, n->text);
-	if (!x.found)
-		return 0;
-	x.out = arena_alloc(a, x.len + 1);
-	if (!x.out)
-		return -ENOMEM;
-	x.len = 0;
-	expand_text(&x, n->text);
-	n->text = x.out;
-	n->len = x.len;
-	return 0;
-}
-
-int overlay_expand(struct node *n, char *const *environ, struct arena *a, const struct reporter *r)
-{
-	int err = 0;
-
-	/* The environment itself is not expanded again. */
-	if (n->kind == NODE_SCALAR)
-		return n->at.kind == PLACE_ENV ? 0 : expand_scalar(n, environ, a, r);
-	for (struct node *c = n->child; c && !err; c = c->next)
-		err = overlay_expand(c, environ, a, r);
 	return err;
 }

@@ -14,11 +14,12 @@
 struct config_source;
 
 /* RHC_DEFAULTS__TIMEOUT__READ=5s; `root` is a mapping. */
-int overlay_environ(struct node *root, char *const *environ, struct arena *a, const struct reporter *r);
+int overlay_environ(struct node *root, char *const *environ, struct arena *a,
+		    const struct reporter *r);
 
 /* defaults.timeout.read=5s */
 int overlay_set(struct node *root, const char *const *set, size_t len, struct arena *a,
-                const struct reporter *r);
+		const struct reporter *r);
 
 /*
  * Replaces ${env:NAME} and ${env:NAME:-otherwise} in every value of the tree, $${ by ${.  Done after parsing,

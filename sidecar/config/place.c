@@ -64,8 +64,8 @@ static char *copy_or_null(const char *text)
 /* A syntax error may stand in the line of a secret before any key is known: these lines are not shown. */
 static bool looks_secret(const char *line)
 {
-	static const char *const words[] = { "authorization", "cookie", "token", "secret", "password", "api-key",
-		                             "api_key" };
+	static const char *const words[] = { "authorization", "cookie",  "token",  "secret",
+					     "password",      "api-key", "api_key" };
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (strcasestr(line, words[i]))
@@ -114,7 +114,7 @@ static char *where(const struct reporter *r, const struct place *at)
 }
 
 void report(const struct reporter *r, const char *id, const struct place *at, const char *hint,
-            const char *suggestion, const char *format, ...)
+	    const char *suggestion, const char *format, ...)
 {
 	bool error = id[0] == 'E';
 	struct finding *n;

@@ -23,10 +23,10 @@ enum place_kind {
 
 struct place {
 	enum place_kind kind;
-	const char *name;       /* the preset, the variable, the argument; NULL for default and file */
-	uint32_t line, column;  /* 1-based, 0 = none */
-	uint32_t width;         /* columns */
-	bool secret;            /* its line is not shown */
+	const char *name; /* the preset, the variable, the argument; NULL for default and file */
+	uint32_t line, column; /* 1-based, 0 = none */
+	uint32_t width;        /* columns */
+	bool secret;           /* its line is not shown */
 };
 
 struct place_entry {
@@ -56,4 +56,4 @@ struct reporter {
 
 /* The id's first letter is the severity.  at, hint and suggestion may be NULL. */
 void report(const struct reporter *r, const char *id, const struct place *at, const char *hint,
-            const char *suggestion, const char *format, ...) __attribute__((format(printf, 6, 7)));
+	    const char *suggestion, const char *format, ...) __attribute__((format(printf, 6, 7)));

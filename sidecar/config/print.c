@@ -45,7 +45,8 @@ static void print_origin(const struct config *cfg, const void *field, FILE *out)
 
 	fputs(kind_name(at), out);
 	if (at && at->kind == PLACE_FILE)
-		fprintf(out, " %s:%u:%u", cfg->meta->file, (unsigned)at->line, (unsigned)at->column);
+		fprintf(out, " %s:%u:%u", cfg->meta->file, (unsigned)at->line,
+			(unsigned)at->column);
 	else if (at && at->name)
 		fprintf(out, " %s", at->name);
 	if (inherited && at)
@@ -61,7 +62,8 @@ static void print_origin_json(const struct config *cfg, const void *field, FILE 
 	if (at && at->kind == PLACE_FILE) {
 		fputs(",\"file\":", out);
 		value_print_quoted(cfg->meta->file, out);
-		fprintf(out, ",\"line\":%u,\"column\":%u", (unsigned)at->line, (unsigned)at->column);
+		fprintf(out, ",\"line\":%u,\"column\":%u", (unsigned)at->line,
+			(unsigned)at->column);
 	} else if (at && at->name) {
 		fputs(",\"name\":", out);
 		value_print_quoted(at->name, out);
@@ -180,8 +182,11 @@ void config_print(const struct config *cfg, enum config_form form, bool with_ori
 
 	if (form == CONFIG_FORM_JSON)
 		putc('[', out);
-	schema_walk(cfg, form == CONFIG_FORM_JSON ? visit_json : form == CONFIG_FORM_YAML ? visit_yaml : visit_text,
-	            &p);
+	schema_walk(cfg,
+		    form == CONFIG_FORM_JSON   ? visit_json
+		    : form == CONFIG_FORM_YAML ? visit_yaml
+					       : visit_text,
+		    &p);
 	if (form == CONFIG_FORM_JSON)
 		fputs("\n]\n", out);
 }
@@ -254,7 +259,7 @@ static int visit_diff(void *arg, const char *path, const struct schema_key *k, c
 }
 
 size_t config_diff(const struct config *was, const struct config *now,
-                   void (*each)(void *arg, const char *key, bool restart), void *arg)
+		   void (*each)(void *arg, const char *key, bool restart), void *arg)
 {
 	struct differ d = { .other = was, .each = each, .arg = arg };
 

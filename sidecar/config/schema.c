@@ -81,7 +81,7 @@ static bool same(const char *name, const char *text, size_t len)
 }
 
 const struct schema_key *schema_find(const struct schema_group *g, const char *name, size_t len,
-                                     size_t *ret_offset)
+				     size_t *ret_offset)
 {
 	const struct schema_key *found;
 
@@ -126,7 +126,8 @@ const struct schema_key *schema_path(const struct schema_group *g, const char *p
 	return *path ? NULL : k;
 }
 
-static void offer_keys(struct suggest *s, const struct schema_group *g, const char *name, size_t len)
+static void offer_keys(struct suggest *s, const struct schema_group *g, const char *name,
+		       size_t len)
 {
 	for (uint32_t i = 0; i < g->len; i++) {
 		const struct schema_key *k = &g->key[i];
@@ -146,7 +147,8 @@ const char *schema_suggest(const struct schema_group *g, const char *name, size_
 	return s.best;
 }
 
-const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word, size_t len)
+const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word,
+				size_t len)
 {
 	struct suggest s = { 0 };
 
@@ -178,7 +180,8 @@ int schema_init(const struct schema_group *g, void *base, struct arena *a)
 
 /* ---- fields by path ---- */
 
-static const void *find_named(const struct schema_key *k, const char *base, const char *name, size_t len);
+static const void *find_named(const struct schema_key *k, const char *base, const char *name,
+			      size_t len);
 
 const void *schema_field(const struct config *cfg, const char *path)
 {
@@ -235,7 +238,8 @@ static const char *element_name(const struct schema_group *g, const char *elemen
 	return "";
 }
 
-static const void *find_named(const struct schema_key *k, const char *base, const char *name, size_t len)
+static const void *find_named(const struct schema_key *k, const char *base, const char *name,
+			      size_t len)
 {
 	const char *element = *(const char *const *)(const void *)(base + k->offset);
 	uint32_t count = *(const uint32_t *)(const void *)(base + k->len_offset);
@@ -243,7 +247,8 @@ static const void *find_named(const struct schema_key *k, const char *base, cons
 
 	for (uint32_t i = 0; i < count; i++, element += k->group->size) {
 		snprintf(number, sizeof(number), "%u", (unsigned)i);
-		if (same(k->kind == SCHEMA_MAP ? element_name(k->group, element) : number, name, len))
+		if (same(k->kind == SCHEMA_MAP ? element_name(k->group, element) : number, name,
+			 len))
 			return element;
 	}
 	return NULL;
@@ -262,10 +267,11 @@ static int walk_elements(struct walk *w, size_t at, const struct schema_key *k, 
 		char number[12];
 
 		snprintf(number, sizeof(number), "%u", (unsigned)i);
-		err = walk_group(w,
-		                 append(w, at, k->kind == SCHEMA_MAP ? element_name(k->group, element)
-		                                                     : number),
-		                 k->group, element);
+		err = walk_group(
+			w,
+			append(w, at,
+			       k->kind == SCHEMA_MAP ? element_name(k->group, element) : number),
+			k->group, element);
 	}
 	return err;
 }

@@ -29,7 +29,7 @@ enum schema_kind {
 	SCHEMA_STRINGS,
 	SCHEMA_PAIRS,
 	SCHEMA_STATUSES,
-	SCHEMA_SUB,    /* from here on: no values */
+	SCHEMA_SUB, /* from here on: no values */
 	SCHEMA_INLINE,
 	SCHEMA_LIST,
 	SCHEMA_MAP,
@@ -58,12 +58,12 @@ struct schema_key {
 	enum schema_kind kind;
 	const struct schema_enum *words; /* of ENUM and SET */
 	const char *def, *min, *max;
-	const char *zero;                /* the word for 0 */
+	const char *zero; /* the word for 0 */
 	uint32_t flags;
-	const char *doc;                 /* of an ALIAS: the key it stands for */
-	size_t offset, size;             /* the field in the struct of the group */
+	const char *doc;                  /* of an ALIAS: the key it stands for */
+	size_t offset, size;              /* the field in the struct of the group */
 	const struct schema_group *group; /* of SUB, INLINE, LIST and MAP */
-	size_t len_offset;               /* of LIST and MAP: the number of elements */
+	size_t len_offset;                /* of LIST and MAP: the number of elements */
 	uint32_t limit;
 };
 
@@ -102,7 +102,7 @@ static inline bool schema_is_list(const struct schema_key *k)
  * *ret_offset is where its field is in the struct of `g`.
  */
 const struct schema_key *schema_find(const struct schema_group *g, const char *name, size_t len,
-                                     size_t *ret_offset);
+				     size_t *ret_offset);
 
 /* The key below `g` that a dotted path means (names of MAP and LIST elements skipped), or NULL. */
 const struct schema_key *schema_path(const struct schema_group *g, const char *path);
@@ -116,11 +116,13 @@ int schema_init(const struct schema_group *g, void *base, struct arena *a);
 
 /* The key, or the word from `first` on, that is nearest to a misspelt one, or NULL. */
 const char *schema_suggest(const struct schema_group *g, const char *name, size_t len);
-const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word, size_t len);
+const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word,
+				size_t len);
 
 /*
  * Visits every value of a configuration: path, its key, its field.  Lists are counted from 0, listeners made
  * from upstreams are left out.  Stops when the visitor returns other than 0, and returns that.
  */
-typedef int schema_visit(void *arg, const char *path, const struct schema_key *k, const void *field);
+typedef int schema_visit(void *arg, const char *path, const struct schema_key *k,
+			 const void *field);
 int schema_walk(const struct config *cfg, schema_visit *visit, void *arg);

@@ -100,7 +100,8 @@ static struct place place_of(const struct builder *b, const yaml_event_t *e)
 	return at;
 }
 
-static int refuse(const struct builder *b, const struct place *at, const char *what, const char *hint)
+static int refuse(const struct builder *b, const struct place *at, const char *what,
+		  const char *hint)
 {
 	report(b->r, "E010", at, hint, NULL, "%s", what);
 	return -EINVAL;
@@ -108,10 +109,11 @@ static int refuse(const struct builder *b, const struct place *at, const char *w
 
 /* The value behind an anchor or a tag is clear, so reading goes on; the finding alone refuses the file. */
 static void refuse_decoration(const struct builder *b, const struct place *at, const void *anchor,
-                              const void *tag)
+			      const void *tag)
 {
 	if (anchor)
-		refuse(b, at, "anchors (&) are not taken", "write the value out, or put it below defaults");
+		refuse(b, at, "anchors (&) are not taken",
+		       "write the value out, or put it below defaults");
 	if (tag)
 		refuse(b, at, "tags (!) are not taken", "the key decides the type");
 }
@@ -135,7 +137,8 @@ static int hang(struct builder *b, struct node *n)
 		return 0;
 	}
 	if (top->children == TREE_CHILDREN_MAX)
-		return refuse(b, &n->at, "too many members", "a mapping or sequence holds at most 1024");
+		return refuse(b, &n->at, "too many members",
+			      "a mapping or sequence holds at most 1024");
 	tree_append(top, n);
 	return 0;
 }
@@ -156,13 +159,14 @@ static int take_key(struct builder *b, const yaml_event_t *e)
 		return refuse(b, &b->key_at, "a key with a NUL character", NULL);
 	if (strcmp(text, "<<") == 0)
 		return refuse(b, &b->key_at, "merge keys (<<) are not taken",
-		              "write the values out, or put them below defaults");
+			      "write the values out, or put them below defaults");
 	b->key = arena_copy(b->arena, text, len);
 	if (!b->key)
 		return -ENOMEM;
 	first = tree_member(b->stack[b->depth - 1], text, len);
 	if (first)
-		report(b->r, "E003", &b->key_at, NULL, NULL, "duplicate key \"%s\": first on line %u", text,
+		report(b->r, "E003", &b->key_at, NULL, NULL,
+		       "duplicate key \"%s\": first on line %u", text,
 		       (unsigned)first->key_at.line);
 	b->duplicate = first != NULL;
 	b->have_key = true;
@@ -186,8 +190,8 @@ static int take_scalar(struct builder *b, const yaml_event_t *e)
 	return hang(b, n);
 }
 
-static int open_node(struct builder *b, const yaml_event_t *e, enum node_kind kind, const void *anchor,
-                     const void *tag)
+static int open_node(struct builder *b, const yaml_event_t *e, enum node_kind kind,
+		     const void *anchor, const void *tag)
 {
 	struct place at = place_of(b, e);
 	struct node *n;
@@ -223,16 +227,20 @@ static int take_event(struct builder *b, const yaml_event_t *e)
 	switch (e->type) {
 	case YAML_DOCUMENT_START_EVENT:
 		if (b->documents++)
-			return refuse(b, &at, "a second document", "one file holds one configuration");
+			return refuse(b, &at, "a second document",
+				      "one file holds one configuration");
 		return 0;
 	case YAML_ALIAS_EVENT:
-		return refuse(b, &at, "aliases (*) are not taken", "write the value out, or put it below defaults");
+		return refuse(b, &at, "aliases (*) are not taken",
+			      "write the value out, or put it below defaults");
 	case YAML_SCALAR_EVENT:
 		return take_scalar(b, e);
 	case YAML_SEQUENCE_START_EVENT:
-		return open_node(b, e, NODE_SEQUENCE, e->data.sequence_start.anchor, e->data.sequence_start.tag);
+		return open_node(b, e, NODE_SEQUENCE, e->data.sequence_start.anchor,
+				 e->data.sequence_start.tag);
 	case YAML_MAPPING_START_EVENT:
-		return open_node(b, e, NODE_MAPPING, e->data.mapping_start.anchor, e->data.mapping_start.tag);
+		return open_node(b, e, NODE_MAPPING, e->data.mapping_start.anchor,
+				 e->data.mapping_start.tag);
 	case YAML_SEQUENCE_END_EVENT:
 	case YAML_MAPPING_END_EVENT:
 		return close_node(b);
@@ -255,11 +263,12 @@ static int syntax(const struct builder *b)
 		at.width = 1;
 	}
 	if (p->error == YAML_READER_ERROR)
-		report(b->r, "E001", &at, "the file must be UTF-8", NULL, "%s at byte %zu", p->problem,
-		       p->problem_offset);
+		report(b->r, "E001", &at, "the file must be UTF-8", NULL, "%s at byte %zu",
+		       p->problem, p->problem_offset);
 	else
-		report(b->r, "E001", &at, NULL, NULL, "%s%s%s%s", p->problem ? p->problem : "not YAML",
-		       p->context ? " (" : "", p->context ? p->context : "", p->context ? ")" : "");
+		report(b->r, "E001", &at, NULL, NULL, "%s%s%s%s",
+		       p->problem ? p->problem : "not YAML", p->context ? " (" : "",
+		       p->context ? p->context : "", p->context ? ")" : "");
 	return -EINVAL;
 }
 
@@ -285,7 +294,7 @@ static int read_events(struct builder *b)
 }
 
 int tree_parse(const char *text, size_t len, const struct place *base, struct arena *a,
-               const struct reporter *r, struct node **ret)
+	       const struct reporter *r, struct node **ret)
 {
 	struct builder b = { .arena = a, .r = r, .base = base };
 	int err;

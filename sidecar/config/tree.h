@@ -24,12 +24,12 @@ enum node_kind {
 
 struct node {
 	enum node_kind kind;
-	bool plain;            /* a scalar without quotes: may be null */
-	bool expanded;         /* its text came from the environment through ${env:} */
+	bool plain;    /* a scalar without quotes: may be null */
+	bool expanded; /* its text came from the environment through ${env:} */
 	struct place at;
 	struct place key_at;
-	const char *key;       /* of a mapping's member */
-	const char *text;      /* of a scalar, a NUL behind */
+	const char *key;  /* of a mapping's member */
+	const char *text; /* of a scalar, a NUL behind */
 	size_t len;
 	struct node *child, *last, *next;
 	uint32_t children;
@@ -42,7 +42,7 @@ struct arena;
  * *ret is NULL for an empty document.
  */
 int tree_parse(const char *text, size_t len, const struct place *base, struct arena *a,
-               const struct reporter *r, struct node **ret);
+	       const struct reporter *r, struct node **ret);
 
 struct node *tree_scalar(struct arena *a, const char *text, size_t len, const struct place *at);
 struct node *tree_mapping(struct arena *a, const struct place *at);

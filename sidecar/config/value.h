@@ -17,34 +17,35 @@ struct arena;
 
 /* Why a text is not a value. */
 struct value_complaint {
-	const char *id;          /* E004, E005, E007 or E011 */
+	const char *id; /* E004, E005, E007 or E011 */
 	char text[224];
-	char hint[160];          /* "" = none */
-	const char *suggestion;  /* a word of the table, or NULL */
+	char hint[160];         /* "" = none */
+	const char *suggestion; /* a word of the table, or NULL */
 };
 
 /* The value of a key that is no list. */
-int value_parse(const struct schema_key *k, const char *text, size_t len, struct arena *a, void *field,
-                struct value_complaint *c);
+int value_parse(const struct schema_key *k, const char *text, size_t len, struct arena *a,
+		void *field, struct value_complaint *c);
 
 /* A list: clear it with room for `count` items, then add them. */
 int value_clear(const struct schema_key *k, uint32_t count, struct arena *a, void *field);
-int value_add(const struct schema_key *k, const char *text, size_t len, struct arena *a, void *field,
-              struct value_complaint *c);
+int value_add(const struct schema_key *k, const char *text, size_t len, struct arena *a,
+	      void *field, struct value_complaint *c);
 
 /* A list written with commas, as in the environment. */
-int value_parse_commas(const struct schema_key *k, const char *text, size_t len, struct arena *a, void *field,
-                       struct value_complaint *c);
+int value_parse_commas(const struct schema_key *k, const char *text, size_t len, struct arena *a,
+		       void *field, struct value_complaint *c);
 
 /* Adds name and value to a PAIRS field that value_clear() made. */
-int value_add_pair(const struct schema_key *k, const char *name, const char *text, size_t len, struct arena *a,
-                   void *field, struct value_complaint *c);
+int value_add_pair(const struct schema_key *k, const char *name, const char *text, size_t len,
+		   struct arena *a, void *field, struct value_complaint *c);
 
 /* Makes it null (lists: empty); false when the key cannot be null. */
 bool value_set_null(const struct schema_key *k, void *field);
 
 /* The built-in default; its range is not asked. */
-int value_default(const struct schema_key *k, void *field, struct arena *a, struct value_complaint *c);
+int value_default(const struct schema_key *k, void *field, struct arena *a,
+		  struct value_complaint *c);
 
 /* "a duration like 250ms, 30s or 1m30s": what a key takes, for messages and explain. */
 const char *value_kind_name(const struct schema_key *k);
@@ -56,8 +57,9 @@ int value_percent(const char *text, size_t len, uint64_t *ret_bp);
 
 /* net.c */
 int value_address(const char *text, size_t len, struct arena *a, struct config_address *ret,
-                  struct value_complaint *c);
-int value_url(const char *text, size_t len, struct arena *a, struct config_url *ret, struct value_complaint *c);
+		  struct value_complaint *c);
+int value_url(const char *text, size_t len, struct arena *a, struct config_url *ret,
+	      struct value_complaint *c);
 
 int value_complain(struct value_complaint *c, int err, const char *id, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

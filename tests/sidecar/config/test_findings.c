@@ -36,10 +36,10 @@ Test(findings, they_are_told_in_the_order_of_the_file_and_those_without_a_place_
 		report(&r, "W101", &p[i], NULL, NULL, "finding %zu", 3 - i);
 	said = print(FINDINGS_TEXT);
 	cr_expect_str_eq(said, "x:1:1: warning: finding 1 [W101]\n    1 | a: 1\n      | ^\n"
-	                       "x:1:4: warning: finding 2 [W101]\n    1 | a: 1\n      |    ^\n"
-	                       "x:2:4: warning: finding 3 [W101]\n    2 | b: 2\n      |    ^\n"
-	                       "x: error: last [E001]\n"
-	                       "1 error, 3 warnings\n");
+			       "x:1:4: warning: finding 2 [W101]\n    1 | a: 1\n      |    ^\n"
+			       "x:2:4: warning: finding 3 [W101]\n    2 | b: 2\n      |    ^\n"
+			       "x: error: last [E001]\n"
+			       "1 error, 3 warnings\n");
 	free(said);
 	findings_fini(&f);
 }

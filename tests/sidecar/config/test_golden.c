@@ -119,7 +119,8 @@ static void check_name(const char *name, const char *said)
 	char id[6] = "[";
 
 	if (strstr(name, "-good")) {
-		cr_expect(strstr(said, "0 errors, 0 warnings\n"), "%s has findings:\n%s", name, said);
+		cr_expect(strstr(said, "0 errors, 0 warnings\n"), "%s has findings:\n%s", name,
+			  said);
 	} else if ((name[0] == 'e' || name[0] == 'w') && name[1] >= '0' && name[1] <= '9') {
 		memcpy(id + 1, name, 4);
 		id[1] = (char)(id[1] - 'a' + 'A');
@@ -139,7 +140,8 @@ static void compare(const char *name)
 	cr_assert(text, "%s", path);
 	said = say(name, text, len);
 	check_name(name, said);
-	snprintf(path, sizeof(path), GOLDEN "/%.*s.expect", (int)(strlen(name) - strlen(".yaml")), name);
+	snprintf(path, sizeof(path), GOLDEN "/%.*s.expect", (int)(strlen(name) - strlen(".yaml")),
+		 name);
 	if (getenv("RHC_GOLDEN_UPDATE")) {
 		out = fopen(path, "w");
 		cr_assert(out, "%s", path);
@@ -148,7 +150,7 @@ static void compare(const char *name)
 	}
 	expect = slurp(path, &expect_len);
 	cr_expect(expect && strcmp(said, expect) == 0, "%s: said\n%s\nexpected\n%s", name, said,
-	          expect ? expect : "(no .expect)");
+		  expect ? expect : "(no .expect)");
 	free(expect);
 	free(said);
 	free(text);

@@ -8,7 +8,7 @@
 #include "sidecar/config/config.h"
 #include "sidecar/config/findings.h"
 
-#define S(n) ((uint64_t)(n) * CONFIG_NS_PER_S)
+#define S(n)    ((uint64_t)(n)*CONFIG_NS_PER_S)
 #define MINIMAL "version: 1\nupstreams:\n  orders: {url: 'http://orders'}\n"
 
 static struct findings f;
@@ -91,18 +91,19 @@ Test(load, the_built_in_defaults_are_the_numbers_of_the_guide)
 
 Test(load, everything_the_guide_sets_can_be_set_by_its_name)
 {
-	struct config *cfg = load_text("version: 1\n"
-	                               "upstreams:\n"
-	                               "  api:\n"
-	                               "    base_url: https://api.example.com\n"
-	                               "    timeout: {connect: 30.0, read: 120.0, write: 60.0, pool: 15.0}\n"
-	                               "    retry: {max_attempts: 5, min_wait_seconds: 1.0, max_wait_seconds: 300.0}\n"
-	                               "    circuit_breaker: {failure_threshold: 10, recovery_timeout: 120.0}\n"
-	                               "    bulkhead: {max_concurrency: 100, acquisition_timeout: 60.0}\n"
-	                               "logging:\n"
-	                               "  level: info\n"
-	                               "  components: {resilient_client: debug, circuit_breaker: debug, retry: debug,\n"
-	                               "    httpx: warn}\n");
+	struct config *cfg = load_text(
+		"version: 1\n"
+		"upstreams:\n"
+		"  api:\n"
+		"    base_url: https://api.example.com\n"
+		"    timeout: {connect: 30.0, read: 120.0, write: 60.0, pool: 15.0}\n"
+		"    retry: {max_attempts: 5, min_wait_seconds: 1.0, max_wait_seconds: 300.0}\n"
+		"    circuit_breaker: {failure_threshold: 10, recovery_timeout: 120.0}\n"
+		"    bulkhead: {max_concurrency: 100, acquisition_timeout: 60.0}\n"
+		"logging:\n"
+		"  level: info\n"
+		"  components: {resilient_client: debug, circuit_breaker: debug, retry: debug,\n"
+		"    httpx: warn}\n");
 	const struct config_policy *p = &cfg->upstreams[0].policy;
 
 	cr_expect_eq(f.len, 0);
@@ -126,14 +127,17 @@ Test(load, set_beats_environment_beats_file_beats_preset_beats_default)
 	} rows[] = {
 		{ "default", "version: 1\n", NULL, NULL, 30 },
 		{ "preset", "version: 1\npreset: high-latency\n", NULL, NULL, 120 },
-		{ "file", "version: 1\npreset: high-latency\ndefaults: {timeout: {read: 41}}\n", NULL, NULL, 41 },
-		{ "environment", "version: 1\npreset: high-latency\ndefaults: {timeout: {read: 41}}\n",
+		{ "file", "version: 1\npreset: high-latency\ndefaults: {timeout: {read: 41}}\n",
+		  NULL, NULL, 41 },
+		{ "environment",
+		  "version: 1\npreset: high-latency\ndefaults: {timeout: {read: 41}}\n",
 		  "RHC_DEFAULTS__TIMEOUT__READ=42", NULL, 42 },
 		{ "set", "version: 1\npreset: high-latency\ndefaults: {timeout: {read: 41}}\n",
 		  "RHC_DEFAULTS__TIMEOUT__READ=42", "defaults.timeout.read=43", 43 },
-		{ "preset from the environment", "version: 1\n", "RHC_PRESET=high-latency", NULL, 120 },
-		{ "where the file has nothing of the kind", "version: 1\ndefaults:\n", "RHC_DEFAULTS__TIMEOUT__READ=44s",
-		  NULL, 44 },
+		{ "preset from the environment", "version: 1\n", "RHC_PRESET=high-latency", NULL,
+		  120 },
+		{ "where the file has nothing of the kind", "version: 1\ndefaults:\n",
+		  "RHC_DEFAULTS__TIMEOUT__READ=44s", NULL, 44 },
 		{ "a whole group", "version: 1\ndefaults: {timeout: {connect: 3}}\n", NULL,
 		  "defaults.timeout={read: 45s}", 45 },
 	};
@@ -141,9 +145,11 @@ Test(load, set_beats_environment_beats_file_beats_preset_beats_default)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const char *env[] = { rows[i].env, NULL };
 		const char *set[] = { rows[i].set };
-		struct config *cfg = load((struct config_source){ .text = rows[i].file, .len = strlen(rows[i].file),
-		                                                  .environ = (char *const *)env, .set = set,
-		                                                  .set_len = rows[i].set != NULL });
+		struct config *cfg = load((struct config_source){ .text = rows[i].file,
+								  .len = strlen(rows[i].file),
+								  .environ = (char *const *)env,
+								  .set = set,
+								  .set_len = rows[i].set != NULL });
 
 		cr_assert(cfg, "%s: %s", rows[i].says, f.len ? f.item[0].message : "");
 		cr_expect_eq(cfg->defaults.timeout.read_ns, S(rows[i].seconds), "%s", rows[i].says);
@@ -154,10 +160,10 @@ Test(load, set_beats_environment_beats_file_beats_preset_beats_default)
 Test(load, an_upstream_inherits_from_defaults_and_overrides_key_by_key)
 {
 	struct config *cfg = load_text("version: 1\n"
-	                               "upstreams:\n"
-	                               "  a: {url: 'http://a', timeout: {connect: 2s}}\n"
-	                               "  b: {url: 'http://b'}\n"
-	                               "defaults: {timeout: {read: 45s, connect: 3s}}\n");
+				       "upstreams:\n"
+				       "  a: {url: 'http://a', timeout: {connect: 2s}}\n"
+				       "  b: {url: 'http://b'}\n"
+				       "defaults: {timeout: {read: 45s, connect: 3s}}\n");
 	const struct config_upstream *a = config_upstream(cfg, "a"), *b = config_upstream(cfg, "b");
 
 	cr_expect_eq(a->policy.timeout.connect_ns, S(2));
@@ -169,10 +175,16 @@ Test(load, an_upstream_inherits_from_defaults_and_overrides_key_by_key)
 
 Test(load, the_environment_finds_an_upstream_by_its_name_in_capitals)
 {
-	const char *env[] = { "RHC_UPSTREAMS__MY_API__TIMEOUT__READ=12", "RHC_UPSTREAMS__NEW_ONE__URL=http://new",
-		        "PATH=/bin", "RHCX=1", "RHC_CONFIG=/x", "RHC_CPU_LIMIT=2", NULL };
+	const char *env[] = { "RHC_UPSTREAMS__MY_API__TIMEOUT__READ=12",
+			      "RHC_UPSTREAMS__NEW_ONE__URL=http://new",
+			      "PATH=/bin",
+			      "RHCX=1",
+			      "RHC_CONFIG=/x",
+			      "RHC_CPU_LIMIT=2",
+			      NULL };
 	const char *text = "version: 1\nupstreams:\n  my-api: {url: 'http://a'}\n";
-	struct config *cfg = load((struct config_source){ .text = text, .len = strlen(text), .environ = (char *const *)env });
+	struct config *cfg = load((struct config_source){
+		.text = text, .len = strlen(text), .environ = (char *const *)env });
 
 	cr_assert(cfg);
 	cr_expect_eq(cfg->upstreams_len, 2);
@@ -183,9 +195,10 @@ Test(load, the_environment_finds_an_upstream_by_its_name_in_capitals)
 
 Test(load, a_configuration_can_come_from_the_environment_alone)
 {
-	const char *env[] = { "RHC_UPSTREAMS__ORDERS__URL=http://orders", "RHC_PRESET=high-throughput",
-		        "RHC_DEFAULTS__CIRCUIT_BREAKER__COUNT_STATUSES=500,502-504",
-		        "RHC_DEFAULTS__RETRY__STATUSES=[502, 503]", NULL };
+	const char *env[] = { "RHC_UPSTREAMS__ORDERS__URL=http://orders",
+			      "RHC_PRESET=high-throughput",
+			      "RHC_DEFAULTS__CIRCUIT_BREAKER__COUNT_STATUSES=500,502-504",
+			      "RHC_DEFAULTS__RETRY__STATUSES=[502, 503]", NULL };
 	struct config *cfg = load((struct config_source){ .environ = (char *const *)env });
 
 	cr_assert(cfg, "%s", f.len ? f.item[0].message : "");
@@ -199,9 +212,11 @@ Test(load, a_configuration_can_come_from_the_environment_alone)
 Test(load, what_a_variable_holds_cannot_become_structure)
 {
 	const char *env[] = { "EVIL=x\", url: \"http://evil", "BRACE={a: b}", NULL };
-	const char *text = "version: 1\nupstreams:\n  orders:\n    url: 'http://orders'\n"
-	                   "    tls: {server_name: '${env:EVIL}'}\n    health: {path: '/${env:BRACE}'}\n";
-	struct config *cfg = load((struct config_source){ .text = text, .len = strlen(text), .environ = (char *const *)env });
+	const char *text =
+		"version: 1\nupstreams:\n  orders:\n    url: 'http://orders'\n"
+		"    tls: {server_name: '${env:EVIL}'}\n    health: {path: '/${env:BRACE}'}\n";
+	struct config *cfg = load((struct config_source){
+		.text = text, .len = strlen(text), .environ = (char *const *)env });
 
 	cr_assert(cfg);
 	cr_expect_str_eq(cfg->upstreams[0].url.host, "orders");
@@ -212,12 +227,13 @@ Test(load, what_a_variable_holds_cannot_become_structure)
 
 Test(load, listen_of_an_upstream_is_a_listener_like_the_first)
 {
-	struct config *cfg = load_text("version: 1\n"
-	                               "listeners: [{name: main, address: '127.0.0.1:4640', max_connections: 9}]\n"
-	                               "upstreams:\n"
-	                               "  a: {url: 'http://a', listen: '127.0.0.1:4701'}\n"
-	                               "  b: {url: 'http://b'}\n"
-	                               "  c: {url: 'http://c', listen: 'unix:/run/c.sock'}\n");
+	struct config *cfg = load_text(
+		"version: 1\n"
+		"listeners: [{name: main, address: '127.0.0.1:4640', max_connections: 9}]\n"
+		"upstreams:\n"
+		"  a: {url: 'http://a', listen: '127.0.0.1:4701'}\n"
+		"  b: {url: 'http://b'}\n"
+		"  c: {url: 'http://c', listen: 'unix:/run/c.sock'}\n");
 
 	cr_assert_eq(cfg->listeners_len, 3);
 	cr_expect_str_eq(cfg->listeners[1].name, "a");
@@ -242,13 +258,15 @@ Test(load, the_greatest_numbers_of_listeners_and_upstreams_are_taken_and_one_mor
 			fprintf(out, "- {name: l%d, address: '127.0.0.1:%d'}\n", i, 5000 + i);
 		fputs("upstreams:\n", out);
 		for (int i = 0; i < CONFIG_UPSTREAMS_MAX + over; i++)
-			fprintf(out, "  u%d: {url: 'http://u%d', listen: '127.0.0.1:%d'}\n", i, i, 6000 + i);
+			fprintf(out, "  u%d: {url: 'http://u%d', listen: '127.0.0.1:%d'}\n", i, i,
+				6000 + i);
 		fclose(out);
 		cfg = load((struct config_source){ .text = text, .len = len });
 		cr_expect_eq(cfg != NULL, !over);
 		cr_expect_eq(found("E005"), over);
 		if (cfg)
-			cr_expect_eq(cfg->listeners_len, CONFIG_LISTENERS_MAX + CONFIG_UPSTREAMS_MAX);
+			cr_expect_eq(cfg->listeners_len,
+				     CONFIG_LISTENERS_MAX + CONFIG_UPSTREAMS_MAX);
 		done(cfg);
 		free(text);
 	}
@@ -265,7 +283,7 @@ Test(load, numbers_of_workers_and_slots_follow_the_machine_and_the_limits)
 	cr_expect_eq(config_slots(cfg), 1024);
 	done(cfg);
 	cfg = load_text("version: 1\nworkers: 7\nupstreams:\n"
-	                "  orders: {url: 'http://o', bulkhead: {max_concurrency: 10000}}\n");
+			"  orders: {url: 'http://o', bulkhead: {max_concurrency: 10000}}\n");
 	cr_expect_eq(config_workers(cfg, 1.0), 7);
 	cr_expect_eq(config_slots(cfg), 65536);
 	done(cfg);
@@ -273,10 +291,11 @@ Test(load, numbers_of_workers_and_slots_follow_the_machine_and_the_limits)
 
 Test(load, the_worst_case_is_all_waits_of_all_attempts_and_total_bounds_it)
 {
-	struct config *cfg = load_text("version: 1\nupstreams:\n  o:\n    url: http://o\n"
-	                               "    bulkhead: {acquisition_timeout: 1s}\n"
-	                               "    timeout: {pool: 2s, connect: 3s, write: 4s, read: 5s}\n"
-	                               "    retry: {max_attempts: 4, min_wait_seconds: 10s, max_wait_seconds: 25s}\n");
+	struct config *cfg = load_text(
+		"version: 1\nupstreams:\n  o:\n    url: http://o\n"
+		"    bulkhead: {acquisition_timeout: 1s}\n"
+		"    timeout: {pool: 2s, connect: 3s, write: 4s, read: 5s}\n"
+		"    retry: {max_attempts: 4, min_wait_seconds: 10s, max_wait_seconds: 25s}\n");
 	struct config_policy p = cfg->upstreams[0].policy;
 
 	cr_expect_eq(config_worst_case_ns(&p), S(4 * 15 + 10 + 20 + 25));
@@ -304,7 +323,8 @@ Test(load, a_file_that_cannot_be_read_is_one_error)
 	cr_expect_null(load((struct config_source){ .path = dir }));
 	cr_expect(found("E008"));
 	findings_fini(&f);
-	cr_expect_null(load((struct config_source){ .path = fifo }), "and nobody waits for a writer");
+	cr_expect_null(load((struct config_source){ .path = fifo }),
+		       "and nobody waits for a writer");
 	cr_expect(found("E008"));
 	findings_fini(&f);
 	unlink(fifo);
@@ -331,8 +351,9 @@ Test(load, a_file_of_one_mebibyte_is_taken_and_one_byte_more_is_not)
 
 Test(load, the_examples_load_without_a_finding)
 {
-	static const char *const names[] = { "minimal", "default", "high-latency", "high-throughput",
-		                             "several-upstreams", "tls-client-certificate" };
+	static const char *const names[] = { "minimal",           "default",
+					     "high-latency",      "high-throughput",
+					     "several-upstreams", "tls-client-certificate" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		char path[512];
@@ -348,10 +369,11 @@ Test(load, the_examples_load_without_a_finding)
 
 Test(load, the_rules_of_the_machine_tell_what_is_missing_on_it)
 {
-	struct config *cfg = load_text("version: 1\nadmin: {token_file: /nonexistent/token}\n"
-	                               "shm: {path: /usr/rhc.shm}\n"
-	                               "upstreams:\n  o: {url: 'https://o', tls: {ca_file: /nonexistent/ca.pem},\n"
-	                               "    pool: {max_connections: 10000}}\n");
+	struct config *cfg = load_text(
+		"version: 1\nadmin: {token_file: /nonexistent/token}\n"
+		"shm: {path: /usr/rhc.shm}\n"
+		"upstreams:\n  o: {url: 'https://o', tls: {ca_file: /nonexistent/ca.pem},\n"
+		"    pool: {max_connections: 10000}}\n");
 
 	cr_expect_eq(config_check_host(cfg, &f), -EINVAL);
 	cr_expect_eq(f.errors, 2);
@@ -364,9 +386,9 @@ Test(load, the_rules_of_the_machine_tell_what_is_missing_on_it)
 
 /* ---- without memory ---- */
 
-#define RICH \
-	"version: 1\npreset: high-latency\nlisteners: [{name: a, address: '127.0.0.1:4640'}]\n" \
-	"defaults: {headers: {add_request: {x-a: '${env:A:-b}'}, remove_request: [x, y]}}\n" \
+#define RICH                                                                                                         \
+	"version: 1\npreset: high-latency\nlisteners: [{name: a, address: '127.0.0.1:4640'}]\n"                      \
+	"defaults: {headers: {add_request: {x-a: '${env:A:-b}'}, remove_request: [x, y]}}\n"                         \
 	"upstreams:\n  orders: {url: 'http://orders', hosts: [a, b], listen: 'unix:/x', retry: {statuses: [5xx]}}\n" \
 	"  billing: {url: 'http://b', timeout: {raed: 5}, circuit_breaker: {count_statuses: [5xx]}}\n"
 
@@ -380,18 +402,24 @@ Test(load, wherever_memory_ends_the_load_ends_cleanly)
 
 	/* Each allocation is the one that fails for some limit; steps are smaller than the smallest of them. */
 	for (max = 1; !whole && max < 200000; max += max < 9000 ? 3 : 17) {
-		struct config_source src = { .text = RICH, .len = strlen(RICH), .environ = (char *const *)env, .set = set,
-			                     .set_len = 2, .memory_max = max };
+		struct config_source src = { .text = RICH,
+					     .len = strlen(RICH),
+					     .environ = (char *const *)env,
+					     .set = set,
+					     .set_len = 2,
+					     .memory_max = max };
 		struct config *cfg = NULL;
 
 		findings_init(&f);
 		err = config_load(&cfg, &src, &f);
 		cr_assert_null(cfg);
-		cr_assert(err == -ENOMEM || err == -EINVAL, "%d at %llu", err, (unsigned long long)max);
+		cr_assert(err == -ENOMEM || err == -EINVAL, "%d at %llu", err,
+			  (unsigned long long)max);
 		whole = err == -EINVAL;
 		findings_fini(&f);
 	}
-	cr_expect(whole, "with enough memory the misspelt key is found: %d at %llu", err, (unsigned long long)max);
+	cr_expect(whole, "with enough memory the misspelt key is found: %d at %llu", err,
+		  (unsigned long long)max);
 }
 
 Test(load, more_arguments_than_allowed_are_refused)
@@ -401,12 +429,16 @@ Test(load, more_arguments_than_allowed_are_refused)
 
 	for (size_t i = 0; i < CONFIG_OVERRIDES_MAX + 1; i++)
 		set[i] = "workers=2";
-	cfg = load((struct config_source){ .text = MINIMAL, .len = strlen(MINIMAL), .set = set,
-	                                   .set_len = CONFIG_OVERRIDES_MAX });
+	cfg = load((struct config_source){ .text = MINIMAL,
+					   .len = strlen(MINIMAL),
+					   .set = set,
+					   .set_len = CONFIG_OVERRIDES_MAX });
 	cr_expect(cfg);
 	done(cfg);
-	cfg = load((struct config_source){ .text = MINIMAL, .len = strlen(MINIMAL), .set = set,
-	                                   .set_len = CONFIG_OVERRIDES_MAX + 1 });
+	cfg = load((struct config_source){ .text = MINIMAL,
+					   .len = strlen(MINIMAL),
+					   .set = set,
+					   .set_len = CONFIG_OVERRIDES_MAX + 1 });
 	cr_expect_null(cfg);
 	done(cfg);
 }

@@ -52,9 +52,13 @@ static size_t insert(char *text, size_t len, size_t at, const char *what, size_t
 
 static size_t mutate(char *text, size_t len)
 {
-	static const char *const pieces[] = { "[",   "{",     "}", "]",   ": ",  "- ", "\n",  "&a ", "*a", "!!str ", "<<: ",
-		                              "---\n", "'",  "\"", "#",  "\t",  "${env:", "$${", "~",  "0",  "99999999999999999999",
-		                              "%",   "\xff", "\xc3", "upstreams", ".", "-", "|\n", ">\n", "? ", "null" };
+	static const char *const pieces[] = {
+		"[",   "{",    "}",      "]",         ": ",    "- ", "\n",
+		"&a ", "*a",   "!!str ", "<<: ",      "---\n", "'",  "\"",
+		"#",   "\t",   "${env:", "$${",       "~",     "0",  "99999999999999999999",
+		"%",   "\xff", "\xc3",   "upstreams", ".",     "-",  "|\n",
+		">\n", "? ",   "null"
+	};
 	char copy[64];
 	size_t at = next((uint32_t)len + 1), n = next(sizeof(copy));
 	const char *piece;
@@ -93,7 +97,8 @@ static bool load(const char *text, size_t len)
 	findings_init(&f);
 	err = config_load(&cfg, &src, &f);
 	cr_assert(err == 0 || err == -EINVAL, "%d for\n%.*s", err, (int)len, text);
-	cr_assert_eq(err == 0, f.errors == 0, "%d with %u errors for\n%.*s", err, f.errors, (int)len, text);
+	cr_assert_eq(err == 0, f.errors == 0, "%d with %u errors for\n%.*s", err, f.errors,
+		     (int)len, text);
 	findings_print(&f, FINDINGS_TEXT, null);
 	findings_print(&f, FINDINGS_JSON, null);
 	if (cfg)
@@ -132,7 +137,8 @@ Test(mutate, every_prefix_of_a_file_is_loaded_or_refused)
 
 Test(mutate, deep_and_wide_files_are_refused_in_time)
 {
-	static const char *const units[] = { "[", "{a: ", "- ", "? ", "a: [", "&a ", "!x ", "[]\n---\n", "a:\n ", "'", "- - - " };
+	static const char *const units[] = { "[",   "{a: ",      "- ",    "? ", "a: [",  "&a ",
+					     "!x ", "[]\n---\n", "a:\n ", "'",  "- - - " };
 	size_t len = 1 << 18;
 	char *text = malloc(len);
 

@@ -9,27 +9,27 @@
 #include "sidecar/config/schema.h"
 
 /* A value of every kind, none of them the default. */
-#define RICH \
-	"version: 1\n" \
-	"preset: high-throughput\n" \
-	"instance: shop-1\n" \
-	"workers: 2\n" \
-	"io: {engine: epoll, buffer_size: 8KiB}\n" \
-	"listeners:\n" \
-	"- {name: main, address: '127.0.0.1:4640', idle_timeout: 1m1s}\n" \
-	"- {name: sock, address: 'unix:/run/x', mode: upstream, upstream: orders}\n" \
-	"admin: {address: null, socket_mode: '0600'}\n" \
-	"upstreams:\n" \
-	"  orders:\n" \
-	"    url: https://orders:8443/v1\n" \
-	"    hosts: [a.example, 'quo\"te', 'back\\slash', '$${env:X}', '$$5']\n" \
-	"    listen: 127.0.0.1:4701\n" \
-	"    timeout: {read: 1234567us, total: 90s}\n" \
+#define RICH                                                                                            \
+	"version: 1\n"                                                                                  \
+	"preset: high-throughput\n"                                                                     \
+	"instance: shop-1\n"                                                                            \
+	"workers: 2\n"                                                                                  \
+	"io: {engine: epoll, buffer_size: 8KiB}\n"                                                      \
+	"listeners:\n"                                                                                  \
+	"- {name: main, address: '127.0.0.1:4640', idle_timeout: 1m1s}\n"                               \
+	"- {name: sock, address: 'unix:/run/x', mode: upstream, upstream: orders}\n"                    \
+	"admin: {address: null, socket_mode: '0600'}\n"                                                 \
+	"upstreams:\n"                                                                                  \
+	"  orders:\n"                                                                                   \
+	"    url: https://orders:8443/v1\n"                                                             \
+	"    hosts: [a.example, 'quo\"te', 'back\\slash', '$${env:X}', '$$5']\n"                        \
+	"    listen: 127.0.0.1:4701\n"                                                                  \
+	"    timeout: {read: 1234567us, total: 90s}\n"                                                  \
 	"    retry: {statuses: [429, 5xx], methods: [GET], multiplier: 1.75, budget: {ratio: 12.5%}}\n" \
-	"    circuit_breaker: {count_statuses: [429, 5xx], enabled: false}\n" \
-	"    tls: {min_version: '1.3', alpn: [], server_name: größe}\n" \
-	"    headers: {request_id: null, forwarded: rfc7239}\n" \
-	"  '007': {url: 'http://bond', retry: {retry_on: []}}\n" \
+	"    circuit_breaker: {count_statuses: [429, 5xx], enabled: false}\n"                           \
+	"    tls: {min_version: '1.3', alpn: [], server_name: größe}\n"                               \
+	"    headers: {request_id: null, forwarded: rfc7239}\n"                                         \
+	"  '007': {url: 'http://bond', retry: {retry_on: []}}\n"                                        \
 	"logging: {level: warn, components: {dns: trace}, access_log: {sample: 0.25, exclude_paths: [/live]}}\n"
 
 static struct findings f;
@@ -48,7 +48,8 @@ static struct config *load(const char *text)
 }
 
 /* Not inlined: gcc 12 at -O2 takes the text for a pointer to the local that holds it. */
-static __attribute__((noinline)) char *print(const struct config *cfg, enum config_form form, bool origin)
+static __attribute__((noinline)) char *print(const struct config *cfg, enum config_form form,
+					     bool origin)
 {
 	char *text = NULL;
 	size_t len;
@@ -99,8 +100,9 @@ Test(print, each_path_of_the_walk_names_its_field)
 
 Test(print, a_secret_is_in_no_form)
 {
-	struct config *cfg = load("version: 1\nadmin: {token_file: /etc/hunter2}\nupstreams:\n"
-	                          "  o: {url: 'http://o', headers: {add_request: {x-key: hunter2}}}\n");
+	struct config *cfg =
+		load("version: 1\nadmin: {token_file: /etc/hunter2}\nupstreams:\n"
+		     "  o: {url: 'http://o', headers: {add_request: {x-key: hunter2}}}\n");
 
 	for (int form = CONFIG_FORM_TEXT; form <= CONFIG_FORM_JSON; form++) {
 		char *text = print(cfg, (enum config_form)form, true);
@@ -115,12 +117,18 @@ Test(print, a_secret_is_in_no_form)
 Test(print, each_value_tells_where_it_comes_from)
 {
 	static const char *const lines[] = {
-		"upstreams.orders.timeout.read", "file rhc.yaml:15:21",
-		"upstreams.orders.timeout.connect", "preset high-throughput (defaults)",
-		"upstreams.orders.timeout.idle", "default",
-		"defaults.timeout.connect", "preset high-throughput",
-		"admin.address", "file rhc.yaml:9:18",
-		"telemetry.address", "default",
+		"upstreams.orders.timeout.read",
+		"file rhc.yaml:15:21",
+		"upstreams.orders.timeout.connect",
+		"preset high-throughput (defaults)",
+		"upstreams.orders.timeout.idle",
+		"default",
+		"defaults.timeout.connect",
+		"preset high-throughput",
+		"admin.address",
+		"file rhc.yaml:9:18",
+		"telemetry.address",
+		"default",
 	};
 	struct config *cfg = load(RICH);
 	char *text = print(cfg, CONFIG_FORM_TEXT, true);
@@ -213,7 +221,8 @@ Test(print, what_is_printed_as_json_is_json)
 
 	expect_json(text);
 	cr_expect(strstr(text, "{\"key\":\"upstreams.orders.timeout.read\",\"value\":1.234567,"));
-	cr_expect(strstr(text, "{\"key\":\"upstreams.orders.retry.budget.ratio\",\"value\":0.125,"));
+	cr_expect(
+		strstr(text, "{\"key\":\"upstreams.orders.retry.budget.ratio\",\"value\":0.125,"));
 	cr_expect(strstr(text, "{\"key\":\"io.buffer_size\",\"value\":8192,"));
 	free(text);
 	config_free(cfg);
@@ -238,9 +247,12 @@ Test(print, the_json_schema_is_json_and_names_every_key)
 
 Test(print, the_hash_is_of_the_values_however_they_are_written)
 {
-	struct config *a = load("version: 1\nupstreams: {o: {url: 'http://o', timeout: {read: 60s}}}\n");
-	struct config *b = load("# a comment\n\nupstreams:\n  o:\n    timeout: {read: 1m}\n    url: http://o\nversion: 1\n");
-	struct config *c = load("version: 1\nupstreams: {o: {url: 'http://o', timeout: {read: 61s}}}\n");
+	struct config *a =
+		load("version: 1\nupstreams: {o: {url: 'http://o', timeout: {read: 60s}}}\n");
+	struct config *b = load(
+		"# a comment\n\nupstreams:\n  o:\n    timeout: {read: 1m}\n    url: http://o\nversion: 1\n");
+	struct config *c =
+		load("version: 1\nupstreams: {o: {url: 'http://o', timeout: {read: 61s}}}\n");
 	char text[CONFIG_HASH_TEXT];
 
 	cr_expect_eq(config_hash(a), config_hash(b));
@@ -291,12 +303,16 @@ Test(print, a_difference_is_a_key_or_a_whole_element)
 {
 	expect_diff(U, U, "");
 	expect_diff(RICH, RICH, "");
-	expect_diff(U, U "  p: {url: 'http://p'}\n  q: {url: 'http://q'}\n", "upstreams.p upstreams.q ");
+	expect_diff(U, U "  p: {url: 'http://p'}\n  q: {url: 'http://q'}\n",
+		    "upstreams.p upstreams.q ");
 	expect_diff(U "  p: {url: 'http://p'}\n", U, "upstreams.p ");
-	expect_diff(U, U "defaults: {timeout: {read: 40s}}\n", "defaults.timeout.read upstreams.o.timeout.read ");
+	expect_diff(U, U "defaults: {timeout: {read: 40s}}\n",
+		    "defaults.timeout.read upstreams.o.timeout.read ");
 	expect_diff(U, U "io: {entries: 64}\nworkers: 2\n", "workers io.entries! ");
-	expect_diff(U, U "listeners:\n- {address: '127.0.0.1:1'}\n- {name: b, address: '127.0.0.1:2'}\n",
-	            "listeners.0.address! listeners.1! ");
+	expect_diff(U,
+		    U
+		    "listeners:\n- {address: '127.0.0.1:1'}\n- {name: b, address: '127.0.0.1:2'}\n",
+		    "listeners.0.address! listeners.1! ");
 	expect_diff(U, U "admin: {token_file: /a}\n", "admin.token_file ");
 }
 
@@ -312,7 +328,8 @@ static int explain(const char *key, char **ret)
 	return err;
 }
 
-static int expect_explained(void *arg, const char *path, const struct schema_key *k, const void *field)
+static int expect_explained(void *arg, const char *path, const struct schema_key *k,
+			    const void *field)
 {
 	char *text = NULL;
 

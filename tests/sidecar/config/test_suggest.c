@@ -27,7 +27,8 @@ Test(suggest, one_slip_is_one_step)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		cr_expect_eq(distance(rows[i].a, rows[i].b), rows[i].steps, "%s", rows[i].says);
-		cr_expect_eq(distance(rows[i].b, rows[i].a), rows[i].steps, "%s, the other way", rows[i].says);
+		cr_expect_eq(distance(rows[i].b, rows[i].a), rows[i].steps, "%s, the other way",
+			     rows[i].says);
 	}
 }
 

@@ -14,8 +14,8 @@ struct row {
 	uint64_t value;
 };
 
-static void expect(const char *what, int (*parse)(const char *, size_t, uint64_t *), const struct row *row,
-                   size_t len)
+static void expect(const char *what, int (*parse)(const char *, size_t, uint64_t *),
+		   const struct row *row, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
 		/* A copy of exactly its length: a byte too far is seen by the sanitizer. */
@@ -29,7 +29,7 @@ static void expect(const char *what, int (*parse)(const char *, size_t, uint64_t
 		cr_expect_eq(err, row[i].err, "%s \"%s\": %d", what, row[i].text, err);
 		if (!err)
 			cr_expect_eq(value, row[i].value, "%s \"%s\": %llu", what, row[i].text,
-			             (unsigned long long)value);
+				     (unsigned long long)value);
 		free(text);
 	}
 }
@@ -83,12 +83,23 @@ Test(value, a_duration_is_seconds_or_has_units_from_long_to_short)
 Test(value, a_size_is_bytes_or_has_one_unit)
 {
 	static const struct row rows[] = {
-		{ "0", 0, 0 },        { "4096", 0, 4096 },       { "1B", 0, 1 },
-		{ "64KiB", 0, 65536 }, { "1MiB", 0, 1048576 },    { "0.25KiB", 0, 256 },
-		{ "1.5GiB", 0, UINT64_C(1610612736) },            { "1TiB", 0, UINT64_C(1) << 40 },
-		{ "1kB", 0, 1000 },   { "2MB", 0, 2000000 },     { "1GB", 0, 1000000000 },
-		{ "1K", -EINVAL, 0 }, { "1kib", -EINVAL, 0 },    { "1 KiB", -EINVAL, 0 },
-		{ "KiB", -EINVAL, 0 }, { "1KiB1B", -EINVAL, 0 }, { "", -EINVAL, 0 },
+		{ "0", 0, 0 },
+		{ "4096", 0, 4096 },
+		{ "1B", 0, 1 },
+		{ "64KiB", 0, 65536 },
+		{ "1MiB", 0, 1048576 },
+		{ "0.25KiB", 0, 256 },
+		{ "1.5GiB", 0, UINT64_C(1610612736) },
+		{ "1TiB", 0, UINT64_C(1) << 40 },
+		{ "1kB", 0, 1000 },
+		{ "2MB", 0, 2000000 },
+		{ "1GB", 0, 1000000000 },
+		{ "1K", -EINVAL, 0 },
+		{ "1kib", -EINVAL, 0 },
+		{ "1 KiB", -EINVAL, 0 },
+		{ "KiB", -EINVAL, 0 },
+		{ "1KiB1B", -EINVAL, 0 },
+		{ "", -EINVAL, 0 },
 		{ "16777216TiB", -ERANGE, 0 },
 	};
 
@@ -98,9 +109,10 @@ Test(value, a_size_is_bytes_or_has_one_unit)
 Test(value, a_share_is_a_ratio_or_has_a_percent_sign)
 {
 	static const struct row rows[] = {
-		{ "20%", 0, 2000 },   { "0.2", 0, 2000 },  { "1", 0, 10000 },      { "100%", 0, 10000 },
-		{ "0.01%", 0, 1 },    { "12.5%", 0, 1250 }, { "0%", 0, 0 },        { "%", -EINVAL, 0 },
-		{ "20 %", -EINVAL, 0 }, { "20%%", -EINVAL, 0 }, { "a%", -EINVAL, 0 }, { "", -EINVAL, 0 },
+		{ "20%", 0, 2000 },     { "0.2", 0, 2000 },   { "1", 0, 10000 },
+		{ "100%", 0, 10000 },   { "0.01%", 0, 1 },    { "12.5%", 0, 1250 },
+		{ "0%", 0, 0 },         { "%", -EINVAL, 0 },  { "20 %", -EINVAL, 0 },
+		{ "20%%", -EINVAL, 0 }, { "a%", -EINVAL, 0 }, { "", -EINVAL, 0 },
 	};
 
 	expect("percent", value_percent, ROWS(rows));
@@ -108,8 +120,9 @@ Test(value, a_share_is_a_ratio_or_has_a_percent_sign)
 
 Test(value, the_text_of_a_duration_reads_back)
 {
-	static const uint64_t values[] = { 0, 1, 999, 1000, 250000, MS(1), MS(250), S(1), S(60), S(90), S(3600),
-		                           S(86399), S(86400), S(604800) + 1, UINT64_MAX };
+	static const uint64_t values[] = { 0,       1,        999,      1000,          250000,
+					   MS(1),   MS(250),  S(1),     S(60),         S(90),
+					   S(3600), S(86399), S(86400), S(604800) + 1, UINT64_MAX };
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
 		char text[VALUE_TEXT_MAX];
@@ -249,7 +262,8 @@ Test(value, a_url_is_cut_into_its_parts)
 		memcpy(text, rows[i].text, len);
 		err = value_url(text, len, &a, &u, &c);
 		free(text);
-		cr_expect_eq(err == 0, rows[i].host != NULL, "\"%s\": %d %s", rows[i].text, err, c.text);
+		cr_expect_eq(err == 0, rows[i].host != NULL, "\"%s\": %d %s", rows[i].text, err,
+			     c.text);
 		if (err || !rows[i].host)
 			continue;
 		cr_expect_str_eq(u.host, rows[i].host);
@@ -321,10 +335,11 @@ Test(value, statuses_are_numbers_ranges_and_classes)
 	with_arena(&a);
 	cr_expect_eq(set("retry.statuses", "429, 5xx,200-202", &s, &a), 0);
 	for (unsigned i = 0; i < 1000; i++)
-		cr_expect_eq(config_status_in(&s, i), i == 429 || (i >= 500 && i < 600) || (i >= 200 && i <= 202),
-		             "%u", i);
+		cr_expect_eq(config_status_in(&s, i),
+			     i == 429 || (i >= 500 && i < 600) || (i >= 200 && i <= 202), "%u", i);
 	cr_expect_eq(set("retry.statuses", "100-599", &s, &a), 0);
-	cr_expect(config_status_in(&s, 599) && !config_status_in(&s, 600) && !config_status_in(&s, 99));
+	cr_expect(config_status_in(&s, 599) && !config_status_in(&s, 600) &&
+		  !config_status_in(&s, 99));
 	cr_expect_eq(set("retry.statuses", "", &s, &a), 0);
 	cr_expect(!config_status_in(&s, 502));
 	cr_expect_eq(set("retry.statuses", "600", &s, &a), -ERANGE);
