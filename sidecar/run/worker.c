@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/h1.h"
 #include "sidecar/base/log.h"
 #include "sidecar/exchange/access.h"
 #include "sidecar/exchange/exchange.h"
@@ -352,7 +353,7 @@ static int make_listeners(struct worker *w)
 		list_init(&l->conns);
 		engine_op_init(&l->accept, on_accept);
 		l->limits = (struct http_limits){
-			.head_max = (uint32_t)c->max_header_bytes,
+			.head_max = c->max_header_bytes < H1_HEAD_MAX ? (uint32_t)c->max_header_bytes : H1_HEAD_MAX,
 			.target_max = WORKER_TARGET_MAX,
 			.streams_max = WORKER_STREAMS_MAX,
 			.header_timeout_ns = c->header_timeout_ns,

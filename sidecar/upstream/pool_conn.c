@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "proto/h1.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/obj.h"
 #include "sidecar/upstream/pool_private.h"
@@ -182,7 +183,7 @@ static void set_limits(struct http_limits *l, const struct config_policy *policy
 	uint64_t head = policy->limits.max_response_header_bytes;
 
 	*l = (struct http_limits){
-		.head_max = head < 65536 ? (uint32_t)head : 65536,
+		.head_max = head < H1_HEAD_MAX ? (uint32_t)head : H1_HEAD_MAX,
 		.target_max = TARGET_MAX,
 		.streams_max = policy->pool.max_concurrent_streams,
 		.requests_max = policy->pool.max_requests_per_connection,
