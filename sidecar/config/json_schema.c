@@ -143,7 +143,8 @@ static void print_type(const struct schema_key *k, FILE *out)
 		print_set(k, out);
 		break;
 	case SCHEMA_URL:
-		fputs("\"type\":\"string\"", out);
+		fputs("\"type\":\"string\",\"pattern\":\"^([Hh][Tt][Tt][Pp][Ss]?://|\\\\$\\\\{env:)\"",
+		      out);
 		break;
 	case SCHEMA_STRINGS:
 		fprintf(out,
