@@ -371,6 +371,7 @@ void stream_want(struct stream *s, bool want, bool large)
 		return;
 	s->want = want;
 	s->rx_large = large;
+	stream_refilled(s->env); /* who wants more has often given something back */
 	if (want && !unread(s))
 		arm(s);
 	else if (s->state == STREAM_OPEN)

@@ -21,7 +21,7 @@
 #include "sidecar/io/stream.h"
 #include "sidecar/io/tls.h"
 
-enum { RIG_TURNS = 20000, RIG_SMALL = 64, RIG_LARGE = 64, RIG_SLAB = 64 };
+enum { RIG_TURNS = 5000, RIG_SMALL = 64, RIG_LARGE = 64, RIG_SLAB = 64 };
 
 struct rig;
 
@@ -213,6 +213,13 @@ RIG struct sockaddr_in rig_listen(struct rig *r)
 	return at;
 }
 
+/* Or the second small packet waits for a delayed acknowledgement. */
+RIG void peer_nodelay(int fd)
+{
+	int on = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 /* a becomes an accepted stream, ->peer a client. */
 RIG void rig_adopt(struct rig *r, int sndbuf)
 {
@@ -220,6 +227,7 @@ RIG void rig_adopt(struct rig *r, int sndbuf)
 	r->peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (sndbuf > 0)
 		setsockopt(r->peer, SOL_SOCKET, SO_RCVBUF, &sndbuf, sizeof(sndbuf));
+	peer_nodelay(r->peer);
 	cr_assert_eq(connect(r->peer, (struct sockaddr *)&at, sizeof(at)), 0);
 	int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
 	cr_assert(fd >= 0);
@@ -239,6 +247,7 @@ RIG void rig_connect(struct rig *r, struct tls_policy *policy, const char *name)
 	rig_turn(r);
 	r->peer = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	cr_assert(r->peer >= 0);
+	peer_nodelay(r->peer);
 }
 
 /* n bytes of pattern at *at, as far as the socket takes them. */

@@ -174,6 +174,134 @@ Test(stream_tls, at_most_64_kib_are_encrypted_ahead_of_a_slow_reader)
 	}
 }
 
+/* Takes everything out of the pool. */
+static uint32_t hoard(struct rig *r, struct buf **out)
+{
+	uint32_t n = 0;
+	for (int cls = 0; cls < BUF_CLASSES; cls++) {
+		for (struct buf *b; (b = buf_get(&r->bufs, (enum buf_class)cls)) != NULL;)
+			out[n++] = b;
+	}
+	return n;
+}
+
+static void give_back(struct buf **hoarded, uint32_t n)
+{
+	while (n > 0)
+		buf_unref(hoarded[--n]);
+}
+
+Test(stream_tls, without_buffers_encryption_waits_and_goes_on)
+{
+	EACH_ENGINE (r) {
+		struct buf *hoarded[RIG_SMALL + RIG_LARGE];
+		uint64_t    up = 0;
+		WITH_TLS(r, v, 0);
+		OPENED(r, v);
+		write_copy(&r->a.s, 0, 3000);
+		uint32_t n = hoard(r, hoarded);
+		rig_turns(r, 3);
+		cr_expect_eq(r->env.n_starved, 1);
+		write_copy(&r->a.s, 3000, 500); /* behind the record that waits: there is room in the copy buffer */
+		rig_turns(r, 3);
+		cr_expect_eq(r->a.sent, 0);
+		give_back(hoarded, n);
+		stream_want(&r->a.s, true, false);
+		STEP_UNTIL(r, v, r->a.sent == 3500);
+		step(r, v);
+		server_recv(v, &up);
+		cr_expect_eq(up, 3500);
+		cr_expect_eq(r->env.n_starved, 0);
+		END_TLS(r, v);
+	}
+}
+
+struct link {
+	struct end    e;
+	struct server v;
+	int           fd;
+};
+
+static void link_open(struct rig *r, struct link *l, struct sockaddr_in *at, struct tls_policy *p, SSL_CTX *ctx)
+{
+	*l = (struct link){ .e.rig = r };
+	stream_init(&l->e.s, &r->env, &rig_events, &l->e);
+	cr_assert_eq(stream_connect(&l->e.s, (struct sockaddr *)at, sizeof(*at), p, "a.test"), 0);
+	rig_turn(r);
+	l->fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	cr_assert(l->fd >= 0);
+	peer_nodelay(l->fd);
+	server_open(&l->v, l->fd, ctx);
+	STEP_UNTIL(r, &l->v, l->e.opens == 1 && SSL_is_init_finished(l->v.ssl));
+}
+
+static void link_close(struct rig *r, struct link *l)
+{
+	if (l->e.closes == 0)
+		stream_abort(&l->e.s);
+	RIG_UNTIL(r, l->e.closes == 1);
+	cr_expect_not(l->e.wrong);
+	server_free(&l->v);
+	close(l->fd);
+}
+
+/* 3000 bytes of ciphertext received, and not wanted any more. */
+static void hold_ciphertext(struct rig *r, struct link *l)
+{
+	uint64_t down = 0;
+	for (int i = 0; i < 5; i++) {
+		stream_want(&l->e.s, true, true);
+		step(r, &l->v);
+	}
+	stream_want(&l->e.s, false, true);
+	server_send(&l->v, &down, 3000);
+	for (int i = 0; i < 5; i++)
+		step(r, &l->v);
+}
+
+/* All wait for each other's buffers, but the failure of one resolves it. */
+Test(stream_tls, streams_that_wait_for_buffers_do_not_wait_for_each_other)
+{
+	enum { LINKS = STREAM_STARVED_MAX + 1 };
+	EACH_ENGINE (r) {
+		struct link        links[LINKS];
+		struct buf        *hoarded[RIG_SMALL + RIG_LARGE];
+		int                failed = 0, done = 0;
+		SSL_CTX           *ctx = peer_ctx(&leaf, 0);
+		struct tls_policy *p = policy_of(&(struct tls_options){ .ca_file = ca_pem });
+		struct sockaddr_in at = rig_listen(r);
+		for (int i = 0; i < LINKS; i++) {
+			link_open(r, &links[i], &at, p, ctx);
+			hold_ciphertext(r, &links[i]);
+		}
+		uint32_t n = hoard(r, hoarded);
+		for (int i = 0; i < LINKS; i++) {
+			stream_want(&links[i].e.s, true, true);
+			rig_turns(r, 2);
+		}
+		cr_expect_eq(r->env.n_starved, STREAM_STARVED_MAX);
+		for (int i = 0; i < LINKS; i++) {
+			cr_expect_eq(links[i].e.received, 0);
+			if (links[i].e.eofs == 0)
+				continue;
+			cr_expect_eq(links[i].e.eof_err, STREAM_E_NO_BUFFERS);
+			stream_close(&links[i].e.s);
+			failed++;
+		}
+		rig_turns(r, 5);
+		for (int i = 0; i < LINKS; i++)
+			done += links[i].e.received == 3000;
+		cr_expect_eq(failed, 1);
+		cr_expect_eq(done, STREAM_STARVED_MAX);
+		cr_expect_eq(r->env.n_starved, 0);
+		give_back(hoarded, n);
+		for (int i = 0; i < LINKS; i++)
+			link_close(r, &links[i]);
+		tls_policy_free(p);
+		SSL_CTX_free(ctx);
+	}
+}
+
 static void stop_wanting(struct end *e)
 {
 	stream_want(&e->s, false, true);

@@ -566,6 +566,21 @@ Test(tls, a_ticket_is_used_once_in_tls_1_3)
 	SSL_CTX_free(ctx);
 }
 
+Test(tls, what_was_offered_in_a_failed_handshake_is_not_offered_again)
+{
+	SSL_CTX           *ctx = peer_ctx(&leaf, TLS1_2_VERSION);
+	struct tls_policy *p = policy(&(struct tls_options){ .ca_file = ca_pem });
+	cr_expect_not(connect_once(p, "a.test", ctx));
+	struct wire *w = wire_new(p, "a.test", ctx);
+	cr_assert_eq(tls_handshake(&w->c), TLS_AGAIN);
+	tls_feed(&w->c, "nonsense", 8);
+	cr_assert_eq(tls_handshake(&w->c), TLS_E_PROTOCOL);
+	wire_free(w);
+	cr_expect_not(connect_once(p, "a.test", ctx));
+	tls_policy_free(p);
+	SSL_CTX_free(ctx);
+}
+
 Test(tls, resumption_can_be_switched_off)
 {
 	SSL_CTX           *ctx = peer_ctx(&leaf, 0);
