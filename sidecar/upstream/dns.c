@@ -15,15 +15,28 @@
 
 enum { DNS_MAGIC = 0x444e5331, TRY_TIMEOUT_MS = 2000, TRIES = 3 };
 
+/*
+ * Absolute names; names that follow the search list; and asking once more for the reason: c-ares before 1.19 passes
+ * over a server that says SERVFAIL or REFUSED and in the end only knows that none was of use.
+ */
+enum dns_kind { DNS_ABSOLUTE, DNS_SEARCH, DNS_REASON, DNS_KINDS };
+
+/* Opened when first needed. */
+struct dns_channel {
+	struct dns   *d;
+	ares_channel  channel; /* NULL: not open */
+	enum dns_kind kind;
+};
+
 /* A socket of c-ares.  Lives until both polls have come back, which may be after c-ares has closed it. */
 struct dns_sock {
-	struct list_node node;
-	struct dns      *d;
-	ares_channel     channel;
-	int              fd; /* -1: closed by c-ares */
-	bool             want_rd, want_wr;
-	bool             pinned; /* c-ares is at work on it: whoever called it frees */
-	struct engine_op rd, wr;
+	struct list_node    node;
+	struct dns         *d;
+	struct dns_channel *channel;
+	int                 fd; /* -1: closed by c-ares */
+	bool                want_rd, want_wr;
+	bool                pinned; /* c-ares is at work on it: whoever called it frees */
+	struct engine_op    rd, wr;
 };
 
 struct dns {
@@ -33,12 +46,10 @@ struct dns {
 	struct timer        timer;
 	struct list         socks;
 	uint32_t            n_asks;
-	bool                search_tried;
 	bool                stopped;
 	char               *servers;
 	int                 try_timeout_ms;
-	ares_channel        absolute;
-	ares_channel        search; /* NULL until a short name is asked for */
+	struct dns_channel  channel[DNS_KINDS];
 };
 
 struct dns_ask {
@@ -47,7 +58,10 @@ struct dns_ask {
 	void       *arg;
 	bool        over; /* done was called: dns_lookup() still looks */
 	bool        within; /* dns_lookup() has not returned */
+	bool        reasoned; /* the second question was asked */
 	uint16_t    port;
+	int         family;
+	char        host[];
 };
 
 /* ---- sockets ---- */
@@ -85,7 +99,7 @@ static void on_ready(struct dns_sock *s, bool read, int res)
 	/* Cancelled because it was not wanted for a moment: nothing to process, but perhaps wanted again. */
 	if (res != -ECANCELED) {
 		s->pinned = true;
-		ares_process_fd(s->channel, read ? s->fd : ARES_SOCKET_BAD, read ? ARES_SOCKET_BAD : s->fd);
+		ares_process_fd(s->channel->channel, read ? s->fd : ARES_SOCKET_BAD, read ? ARES_SOCKET_BAD : s->fd);
 		s->pinned = false;
 		arm_timer(d);
 	}
@@ -127,24 +141,26 @@ static void sock_close(struct dns_sock *s)
 	sock_release(s);
 }
 
-static struct dns_sock *sock_new(struct dns *d, ares_channel channel, int fd)
+static struct dns_sock *sock_new(struct dns_channel *channel, int fd)
 {
 	struct dns_sock *s = calloc(1, sizeof(*s));
 
 	/* Without it the question goes unanswered and times out: the caller's answer is the same. */
 	if (!s)
 		return NULL;
-	s->d = d;
+	s->d = channel->d;
 	s->channel = channel;
 	s->fd = fd;
 	engine_op_init(&s->rd, on_readable);
 	engine_op_init(&s->wr, on_writable);
-	list_push_back(&d->socks, &s->node);
+	list_push_back(&s->d->socks, &s->node);
 	return s;
 }
 
-static void want(struct dns *d, ares_channel channel, int fd, bool rd, bool wr)
+static void on_state(void *arg, ares_socket_t fd, int rd, int wr)
 {
+	struct dns_channel *channel = arg;
+	struct dns *d = channel->d;
 	struct dns_sock *s = sock_find(d, fd);
 
 	if (!rd && !wr) {
@@ -153,28 +169,14 @@ static void want(struct dns *d, ares_channel channel, int fd, bool rd, bool wr)
 		return;
 	}
 	if (!s)
-		s = sock_new(d, channel, fd);
+		s = sock_new(channel, fd);
 	if (!s)
 		return;
-	s->want_rd = rd;
-	s->want_wr = wr;
+	s->want_rd = rd != 0;
+	s->want_wr = wr != 0;
 	if (!wr)
 		engine_cancel(d->engine, &s->wr);
 	sock_arm(s);
-}
-
-static void on_state_absolute(void *arg, ares_socket_t fd, int rd, int wr)
-{
-	struct dns *d = arg;
-
-	want(d, d->absolute, fd, rd != 0, wr != 0);
-}
-
-static void on_state_search(void *arg, ares_socket_t fd, int rd, int wr)
-{
-	struct dns *d = arg;
-
-	want(d, d->search, fd, rd != 0, wr != 0);
 }
 
 /* ---- clock ---- */
@@ -188,9 +190,13 @@ static uint64_t next_ns(ares_channel channel)
 
 static void arm_timer(struct dns *d)
 {
-	uint64_t a = next_ns(d->absolute), b = next_ns(d->search);
-	uint64_t next = a < b ? a : b;
+	uint64_t next = UINT64_MAX;
 
+	for (unsigned i = 0; i < DNS_KINDS; i++) {
+		uint64_t at = next_ns(d->channel[i].channel);
+
+		next = at < next ? at : next;
+	}
 	if (next == UINT64_MAX)
 		timer_disarm(&d->timer);
 	else
@@ -202,10 +208,9 @@ static void on_timer(struct timer *t)
 	struct dns *d = CONTAINER_OF(t, struct dns, timer);
 
 	OBJ_CHECK(d, DNS_MAGIC);
-	if (d->absolute)
-		ares_process_fd(d->absolute, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-	if (d->search)
-		ares_process_fd(d->search, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+	for (unsigned i = 0; i < DNS_KINDS; i++)
+		if (d->channel[i].channel)
+			ares_process_fd(d->channel[i].channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 	arm_timer(d);
 }
 
@@ -219,30 +224,60 @@ static int set_servers(ares_channel channel, const char *servers)
 #pragma GCC diagnostic pop
 }
 
-static int open_channel(struct dns *d, bool search, ares_channel *ret)
+static int flags_of(enum dns_kind kind)
 {
+	switch (kind) {
+	case DNS_ABSOLUTE:
+		return ARES_FLAG_NOSEARCH;
+	case DNS_REASON:
+		return ARES_FLAG_NOSEARCH | ARES_FLAG_NOCHECKRESP;
+	case DNS_SEARCH:
+	case DNS_KINDS:
+		break;
+	}
+	return 0;
+}
+
+static int open_channel(struct dns_channel *c)
+{
+	struct dns *d = c->d;
 	struct ares_options o = { 0 };
 	int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
 	char lookups[] = "b"; /* servers only: the hosts file is ours, and is read when we say */
 	int rc;
 
-	o.flags = search ? 0 : ARES_FLAG_NOSEARCH;
+	o.flags = flags_of(c->kind);
 	o.timeout = d->try_timeout_ms;
 	o.tries = TRIES;
 	o.lookups = lookups;
-	o.sock_state_cb = search ? on_state_search : on_state_absolute;
-	o.sock_state_cb_data = d;
-	if (!search)
+	o.sock_state_cb = on_state;
+	o.sock_state_cb_data = c;
+	if (c->kind != DNS_SEARCH)
 		mask |= ARES_OPT_DOMAINS; /* none */
 #ifdef ARES_OPT_QUERY_CACHE
 	mask |= ARES_OPT_QUERY_CACHE; /* none: resolver.c keeps answers, under the rules of the configuration */
 #endif
-	rc = ares_init_options(ret, &o, mask);
-	if (rc == ARES_SUCCESS && d->servers)
-		rc = set_servers(*ret, d->servers);
-	if (rc != ARES_SUCCESS)
-		log_event(LOG_DNS, LOG_ERROR, "resolver_failed", LOG_STR("reason", ares_strerror(rc)));
-	return rc == ARES_SUCCESS ? 0 : rc == ARES_ENOMEM ? -ENOMEM : -EIO;
+	rc = ares_init_options(&c->channel, &o, mask);
+	if (rc == ARES_SUCCESS && d->servers) {
+		rc = set_servers(c->channel, d->servers);
+		if (rc != ARES_SUCCESS)
+			ares_destroy(c->channel);
+	}
+	if (rc == ARES_SUCCESS)
+		return 0;
+	c->channel = NULL;
+	log_event(LOG_DNS, LOG_ERROR, "resolver_failed", LOG_STR("reason", ares_strerror(rc)));
+	return rc == ARES_ENOMEM ? -ENOMEM : -EIO;
+}
+
+/* NULL when it cannot be had. */
+static ares_channel channel_of(struct dns *d, enum dns_kind kind)
+{
+	struct dns_channel *c = &d->channel[kind];
+
+	if (!c->channel && !d->stopped)
+		(void)open_channel(c);
+	return c->channel;
 }
 
 int dns_new(const struct resolver_options *o, struct dns **ret)
@@ -263,8 +298,10 @@ int dns_new(const struct resolver_options *o, struct dns **ret)
 	d->timer.fn = on_timer;
 	d->try_timeout_ms = o->try_timeout_ms ? (int)o->try_timeout_ms : TRY_TIMEOUT_MS;
 	list_init(&d->socks);
+	for (unsigned i = 0; i < DNS_KINDS; i++)
+		d->channel[i] = (struct dns_channel){ .d = d, .kind = (enum dns_kind)i };
 	d->servers = o->servers ? strdup(o->servers) : NULL;
-	rc = o->servers && !d->servers ? -ENOMEM : open_channel(d, false, &d->absolute);
+	rc = o->servers && !d->servers ? -ENOMEM : open_channel(&d->channel[DNS_ABSOLUTE]);
 	if (rc < 0) {
 		dns_free(d);
 		return rc;
@@ -277,11 +314,11 @@ void dns_stop(struct dns *d)
 {
 	OBJ_CHECK(d, DNS_MAGIC);
 	d->stopped = true;
-	if (d->absolute)
-		ares_destroy(d->absolute);
-	if (d->search)
-		ares_destroy(d->search);
-	d->absolute = d->search = NULL;
+	for (unsigned i = 0; i < DNS_KINDS; i++) {
+		if (d->channel[i].channel)
+			ares_destroy(d->channel[i].channel);
+		d->channel[i].channel = NULL;
+	}
 	timer_clear(d->timers, &d->timer);
 }
 
@@ -367,12 +404,42 @@ static void collect(const struct ares_addrinfo *ai, uint16_t port, struct dns_fo
 	f->ttl_s = ttl_of(ai);
 }
 
+static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *ai);
+
+static void ask(struct dns_ask *a, ares_channel channel)
+{
+	struct ares_addrinfo_hints hints = {
+		.ai_flags = ARES_AI_NOSORT, .ai_family = a->family, .ai_socktype = SOCK_STREAM,
+	};
+
+	ares_getaddrinfo(channel, a->host, NULL, &hints, on_answer, a);
+}
+
+/* True: the question is on its way again, its answer will have the server's reason. */
+static bool ask_for_reason(struct dns_ask *a, int status)
+{
+	ares_channel channel;
+
+	if (status != ARES_ECONNREFUSED || a->reasoned || !a->done)
+		return false;
+	channel = channel_of(a->d, DNS_REASON);
+	a->reasoned = true;
+	if (channel)
+		ask(a, channel);
+	return channel != NULL;
+}
+
 static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *ai)
 {
 	struct dns_ask *a = arg;
 	struct dns_found f = { .err = error_of(status) };
 
 	(void)timeouts;
+	if (ask_for_reason(a, status)) {
+		if (ai)
+			ares_freeaddrinfo(ai);
+		return;
+	}
 	if (status == ARES_SUCCESS && ai)
 		collect(ai, a->port, &f);
 	if (ai)
@@ -388,30 +455,35 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 		free(a);
 }
 
-static ares_channel channel_for(struct dns *d, bool search)
+static struct dns_ask *ask_new(struct dns *d, const char *host, enum config_family family)
 {
-	if (!search)
-		return d->absolute;
-	if (!d->search && !d->search_tried && open_channel(d, true, &d->search) < 0)
-		d->search = NULL;
-	d->search_tried = true;
-	return d->search ? d->search : d->absolute;
+	size_t n = strlen(host) + 1;
+	struct dns_ask *a = calloc(1, sizeof(*a) + n);
+
+	if (!a)
+		return NULL;
+	a->d = d;
+	a->family = family == CONFIG_FAMILY_IPV4 ? AF_INET : family == CONFIG_FAMILY_IPV6 ? AF_INET6 : AF_UNSPEC;
+	memcpy(a->host, host, n);
+	return a;
 }
 
 struct dns_ask *dns_lookup(struct dns *d, const char *host, uint16_t port, enum config_family family, bool search,
                            dns_done *done, void *arg)
 {
-	struct ares_addrinfo_hints hints = { .ai_flags = ARES_AI_NOSORT, .ai_socktype = SOCK_STREAM };
-	struct dns_ask *a = d->stopped ? NULL : calloc(1, sizeof(*a));
+	ares_channel channel = channel_of(d, search ? DNS_SEARCH : DNS_ABSOLUTE);
+	struct dns_ask *a = channel ? ask_new(d, host, family) : NULL;
 
 	if (!a) {
 		done(arg, &(struct dns_found){ .err = RESOLVER_SYSTEM });
 		return NULL;
 	}
-	*a = (struct dns_ask){ .d = d, .done = done, .arg = arg, .port = port, .within = true };
-	hints.ai_family = family == CONFIG_FAMILY_IPV4 ? AF_INET : family == CONFIG_FAMILY_IPV6 ? AF_INET6 : AF_UNSPEC;
+	a->done = done;
+	a->arg = arg;
+	a->port = port;
+	a->within = true;
 	d->n_asks++;
-	ares_getaddrinfo(channel_for(d, search), host, NULL, &hints, on_answer, a);
+	ask(a, channel);
 	a->within = false;
 	if (a->over) {
 		free(a);
