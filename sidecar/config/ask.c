@@ -2,12 +2,18 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "shm/base.h"
 #include "sidecar/config/meta.h"
 #include "sidecar/config/schema.h"
 #include "sidecar/config/value.h"
 
 #define WORKERS_AUTO_MAX 4
 #define SLOTS_MIN        1024 /* with 4 x the limit: an override may raise it without a new segment */
+
+/* The ranges of schema.def are those of the segment or narrower. */
+_Static_assert(CONFIG_NAME_MAX == RHC_NAME_MAX, "an upstream's name fits its record");
+_Static_assert(CONFIG_UPSTREAMS_MAX <= RHC_UPSTREAMS_MAX, "a record for each upstream");
+_Static_assert(RHC_LIMIT_MAX <= RHC_SLOTS_MAX, "a slot for each attempt of the greatest limit");
 
 const struct config_upstream *config_upstream(const struct config *cfg, const char *name)
 {
@@ -39,7 +45,7 @@ uint32_t config_slots(const struct config *cfg)
 		if (cfg->upstreams[i].policy.bulkhead.max_concurrency > limit)
 			limit = cfg->upstreams[i].policy.bulkhead.max_concurrency;
 	}
-	while (slots < limit * 4)
+	while (slots < limit * 4 && slots < RHC_SLOTS_MAX)
 		slots *= 2;
 	return slots;
 }

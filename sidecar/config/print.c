@@ -217,7 +217,7 @@ void config_hash_text(const struct config *cfg, char text[static CONFIG_HASH_TEX
 /* ---- differences ---- */
 
 struct differ {
-	const struct config *other;
+	const struct config *walked, *other;
 	void (*each)(void *arg, const char *key, bool restart);
 	void *arg;
 	size_t count;
@@ -231,6 +231,19 @@ static void tell(struct differ *d, const char *path, bool restart)
 	d->count++;
 }
 
+/* A socket is kept by the supervisor from start to end: it comes and goes with a restart only. */
+static bool has_socket(const struct config *cfg, const char *element)
+{
+	static const char upstreams[] = "upstreams.";
+	size_t len = sizeof(upstreams) - 1;
+	const struct config_upstream *u;
+
+	if (strncmp(element, upstreams, len) != 0)
+		return true;
+	u = config_upstream(cfg, element + len);
+	return u && u->listen.text;
+}
+
 /* An element that only one side has is one change: "upstreams.orders", "listeners.1". */
 static void tell_element(struct differ *d, const char *path)
 {
@@ -242,8 +255,7 @@ static void tell_element(struct differ *d, const char *path)
 	if (strcmp(element, d->gone) == 0)
 		return;
 	memcpy(d->gone, element, sizeof(element));
-	/* A listener is a socket that the supervisor keeps from start to end. */
-	tell(d, element, strncmp(element, "listeners.", 10) == 0);
+	tell(d, element, has_socket(d->walked, element));
 }
 
 static int visit_diff(void *arg, const char *path, const struct schema_key *k, const void *field)
@@ -261,9 +273,10 @@ static int visit_diff(void *arg, const char *path, const struct schema_key *k, c
 size_t config_diff(const struct config *was, const struct config *now,
 		   void (*each)(void *arg, const char *key, bool restart), void *arg)
 {
-	struct differ d = { .other = was, .each = each, .arg = arg };
+	struct differ d = { .walked = now, .other = was, .each = each, .arg = arg };
 
 	schema_walk(now, visit_diff, &d);
+	d.walked = was;
 	d.other = now;
 	d.removed = true;
 	d.gone[0] = '\0';

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/base.h"
 #include "sidecar/config/config.h"
 #include "sidecar/config/findings.h"
 
@@ -285,7 +286,7 @@ Test(load, numbers_of_workers_and_slots_follow_the_machine_and_the_limits)
 	cfg = load_text("version: 1\nworkers: 7\nupstreams:\n"
 			"  orders: {url: 'http://o', bulkhead: {max_concurrency: 10000}}\n");
 	cr_expect_eq(config_workers(cfg, 1.0), 7);
-	cr_expect_eq(config_slots(cfg), 65536);
+	cr_expect_eq(config_slots(cfg), 16384, "all the segment can hold");
 	done(cfg);
 }
 
@@ -306,6 +307,37 @@ Test(load, the_worst_case_is_all_waits_of_all_attempts_and_total_bounds_it)
 	p.retry.max_attempts = 1;
 	cr_expect_eq(config_worst_case_ns(&p), S(14));
 	done(cfg);
+}
+
+/* The greatest value of a key, by bisection: what is loaded without an error. */
+static uint32_t greatest(const char *key)
+{
+	uint32_t good = 1, bad = UINT32_C(1) << 20;
+
+	while (bad - good > 1) {
+		uint32_t middle = good + (bad - good) / 2;
+		char text[128];
+		const char *set[] = { text };
+		struct config *cfg;
+
+		snprintf(text, sizeof(text), "%s=%u", key, (unsigned)middle);
+		cfg = load((struct config_source){ .set = set, .set_len = 1 });
+		if (cfg)
+			good = middle;
+		else
+			bad = middle;
+		done(cfg);
+	}
+	return good;
+}
+
+Test(load, no_range_is_wider_than_the_segment)
+{
+	cr_expect_leq(greatest("shm.max_workers"), RHC_WORKERS_MAX);
+	cr_expect_leq(greatest("shm.max_upstreams"), RHC_UPSTREAMS_MAX);
+	cr_expect_leq(greatest("defaults.bulkhead.max_concurrency"), RHC_LIMIT_MAX);
+	cr_expect_leq(greatest("defaults.bulkhead.max_waiting"), RHC_WAITING_MAX);
+	cr_expect_leq(greatest("defaults.circuit_breaker.half_open_max_calls"), RHC_PROBES_MAX);
 }
 
 /* ---- the file ---- */

@@ -313,6 +313,7 @@ Test(print, a_difference_is_a_key_or_a_whole_element)
 		    U
 		    "listeners:\n- {address: '127.0.0.1:1'}\n- {name: b, address: '127.0.0.1:2'}\n",
 		    "listeners.0.address! listeners.1! ");
+	expect_diff(U, U "  p: {url: 'http://p', listen: '127.0.0.1:4701'}\n", "upstreams.p! ");
 	expect_diff(U, U "admin: {token_file: /a}\n", "admin.token_file ");
 }
 
