@@ -191,7 +191,7 @@ def test_a_request_body_beyond_its_limit_is_413(sidecar, origin):
     assert one.call("orders", "POST", "/sha", chunks=[pattern(600), pattern(600)]).status == 413
 
 
-def test_more_connections_than_the_limit_are_refused_not_hung(sidecar, origin):
+def test_a_connection_beyond_the_limit_is_served_as_soon_as_another_leaves(sidecar, origin):
     port = free_port()
     one = sidecar({"orders": origin.url}, listeners=[
         {"name": "main", "address": f"127.0.0.1:{port}", "max_connections": 5}])
@@ -199,11 +199,13 @@ def test_more_connections_than_the_limit_are_refused_not_hung(sidecar, origin):
     kept = [one.connect() for _ in range(5)]
     for connection in kept:
         assert connection.call("GET", "/", host="orders").status == 200
-    with one.connect(timeout=5) as connection:
-        try:
-            assert connection.call("GET", "/", host="orders").status == 503
-        except (Incomplete, ConnectionError):
-            pass
+    with one.connect(timeout=10) as sixth:
+        sixth.request("GET", "/?key=sixth", host="orders")
+        for connection in kept:
+            assert connection.call("GET", "/", host="orders").status == 200
+        assert origin.attempts("sixth") == 0, "six are served where five are allowed"
+        kept.pop().close()
+        assert sixth.read().status == 200
     for connection in kept:
         assert connection.call("GET", "/", host="orders").status == 200
         connection.close()

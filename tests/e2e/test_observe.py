@@ -171,7 +171,7 @@ def test_rhcctl_breaker_show_says_how_many_failures_of_how_many(one):
     for _ in range(3):
         one.call("billing", "GET", "/")
     row = one.shown("breaker", "billing")
-    assert (row["failures"], row["threshold"]) == (3, 5) and row["state"] == "closed"
+    assert (row["failures"], row["failure_threshold"]) == (3, 5) and row["state"] == "closed"
     table = one.ctl("breaker", "show", "billing", output="table").text
     assert re.search(r"\bNAME\s+STATE\b.*\bTHRESHOLD\b", table) and re.search(r"^billing\s+closed\b", table, re.M | re.I)
 
@@ -180,7 +180,7 @@ def test_rhcctl_events_tell_of_the_transition(one):
     for _ in range(5):
         one.call("billing", "GET", "/")
     text = one.ctl("events", output="table").text
-    assert re.search(r"breaker\s+billing\s+.*open", text, re.I), text
+    assert re.search(r"^\S+ WARN\s+breaker\b.*\bbilling\b.*\bclosed->open\b", text, re.M), text
 
 
 def test_rhcctl_workers_lists_their_pids(one):

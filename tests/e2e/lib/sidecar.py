@@ -20,7 +20,7 @@ from .wait import Child, clean_environment, free_port, until
 
 SANITIZERS = re.compile(r"AddressSanitizer|UndefinedBehaviorSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:"
                         r"|Assertion .* failed")
-SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=99:detect_stack_use_after_return=1",
+SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=99",
                      "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1", "LSAN_OPTIONS": "exitcode=99"}
 Ctl = collections.namedtuple("Ctl", "code text errors json")
 
