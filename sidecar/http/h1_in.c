@@ -457,6 +457,12 @@ static bool step(struct http_conn *c)
 	return false;
 }
 
+/* No step can be taken: is that so because no more comes?  Not while a full window or an answer is waited for. */
+static bool ended(const struct h1_state *h)
+{
+	return h->eof && (h->n_rx == 0 || h->in == H1_IN_HEAD);
+}
+
 void h1_pump(struct http_conn *c)
 {
 	struct h1_state *h = &c->h1;
@@ -464,7 +470,7 @@ void h1_pump(struct http_conn *c)
 	if (h->pumping)
 		return;
 	h->pumping = true;
-	while (step(c) || (h->n_rx == 0 && h->eof && end_of_input(c)))
+	while (step(c) || (ended(h) && end_of_input(c)))
 		;
 	h->pumping = false;
 	h1_want(c);

@@ -33,15 +33,21 @@ Test(h1_server, a_request_is_told_answered_and_the_connection_stays)
 Test(h1_server, an_idle_connection_owns_no_buffer_and_no_store)
 {
 	EACH_ENGINE(r) {
+		uint32_t small, large;
+
 		r->app.on_head = answer_ok;
 		rig_serve(r);
+		rig_turns(r, 3);
+		/* what is not free belongs to the ring of the engine, not to the connection */
+		small = r->bufs.cls[BUF_SMALL].n_free;
+		large = r->bufs.cls[BUF_LARGE].n_free;
 		peer_says(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
 		UNTIL_LOG(r, "head GET /a end, sent all");
 		rig_turns(r, 3);
 		cr_assert_eq(r->slabs.head.in_use, 0);
 		cr_assert_eq(r->slabs.txq.in_use, 0);
-		cr_assert_eq(r->bufs.cls[BUF_LARGE].n_free, RIG_BUFS);
-		/* what is not free belongs to the ring of the engine, not to the connection */
+		cr_assert_eq(r->bufs.cls[BUF_SMALL].n_free, small);
+		cr_assert_eq(r->bufs.cls[BUF_LARGE].n_free, large);
 		cr_assert_null(r->c->h1.store);
 		cr_assert_eq(r->c->h1.n_rx, 0);
 	}
@@ -199,7 +205,7 @@ Test(h1_server, oversize_is_414_and_431)
 			static char text[40000];
 
 			memset(text, 'a', sizeof(text) - 1);
-			memcpy(text, i == 0 ? "GET /" : "GET / HTTP/1.1\r\nHost: x\r\nX: ", i == 0 ? 5 : 29);
+			memcpy(text, i == 0 ? "GET /" : "GET / HTTP/1.1\r\nHost: x\r\nX: ", i == 0 ? 5 : 28);
 			rig_serve(r);
 			peer_send(r, text, sizeof(text) - 1);
 			RIG_UNTIL(r, r->got_eof);
@@ -488,6 +494,13 @@ Test(h1_server, an_unread_chunked_body_with_trailers_is_dropped_as_well)
 	}
 }
 
+static void drop_body(struct rig *r, struct message *m, struct slice s)
+{
+	(void)r;
+	(void)m;
+	slice_drop(s); /* and never consumes: the window would stop a message that is alive */
+}
+
 Test(h1_server, a_long_unread_body_ends_the_connection_behind_the_answer)
 {
 	EACH_ENGINE(r) {
@@ -495,6 +508,7 @@ Test(h1_server, a_long_unread_body_ends_the_connection_behind_the_answer)
 		size_t         sent = 0;
 
 		r->app.on_head = answer_ok;
+		r->app.on_body = drop_body;
 		rig_serve(r);
 		peer_says(r, "POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n");
 		for (int i = 0; i < 2000 && !r->closed; i++) {
