@@ -105,7 +105,7 @@ static uint64_t now_ms(const struct worker *w)
 
 static void maybe_accept(struct worker_listener *l)
 {
-	if (!l->w->draining && l->fd >= 0 && !engine_busy(&l->accept) && l->n_conns < l->exchange.config->max_connections)
+	if (!l->w->draining && l->fd >= 0 && !engine_busy(&l->accept))
 		engine_accept(l->w->engine, &l->accept, l->fd);
 }
 
@@ -127,7 +127,6 @@ static void conn_closed(struct http_conn *c, enum stream_error err, const char *
 	l->w->n_conns--;
 	rhc_ctr_inc(l->w->exchange.counters,
 	            c->version == HTTP_2 ? RHC_WCTR_down_h2_closed : RHC_WCTR_down_h1_closed);
-	maybe_accept(l);
 }
 
 static void conn_ready(struct http_conn *c)
@@ -162,17 +161,40 @@ static void serve(struct worker_listener *l, int fd)
 		http_conn_drain(c);
 }
 
+/*
+ * max_connections is reached.  Left in the backlog it would look like a hang; so it is told, in one packet that a fresh
+ * socket always takes, and closed.
+ */
+static void refuse(struct worker_listener *l, int fd)
+{
+	static const char body[] = "{\"type\":\"urn:rhc:error:overloaded\",\"title\":\"Sidecar is out of connections\","
+				   "\"status\":503,\"detail\":\"listeners.max_connections is reached\"}";
+	char text[512];
+	int n = snprintf(text, sizeof(text),
+	                 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+	                 "Proxy-Status: %s; error=connection_limit_reached; details=\"overloaded; OM\"\r\n"
+	                 "x-rhc-error: PoolTimeoutError\r\nRetry-After: 1\r\nConnection: close\r\n"
+	                 "Content-Length: %zu\r\n\r\n%s",
+	                 l->w->plan->config->responses.proxy_status.name, sizeof(body) - 1, body);
+
+	rhc_ctr_inc(l->w->exchange.counters, RHC_WCTR_down_rejected_limit);
+	if (n > 0 && (size_t)n < sizeof(text) && send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		shutdown(fd, SHUT_WR);
+	engine_close(l->w->engine, fd);
+}
+
 static void on_accept(struct engine *e, struct engine_op *op, int res)
 {
 	struct worker_listener *l = CONTAINER_OF(op, struct worker_listener, accept);
 
-	if (res >= 0)
+	(void)e;
+	if (res >= 0 && l->n_conns >= l->exchange.config->max_connections)
+		refuse(l, res);
+	else if (res >= 0)
 		serve(l, res);
 	else if (res != -ECANCELED && res != -EINVAL)
 		log_event(LOG_WORKER, LOG_WARN, "accept_failed", LOG_STR("listener", l->exchange.config->name),
 		          LOG_ERRNO("error", res));
-	if (op->more && l->n_conns >= l->exchange.config->max_connections)
-		engine_cancel(e, op); /* the kernel's backlog is the queue until one closes */
 	if (!op->more && res != -EINVAL)
 		maybe_accept(l);
 }
