@@ -87,6 +87,8 @@ void engine_free(struct engine *e)
 	assert(e->in_flight == 0);
 	while (!list_empty(&e->deferred))
 		list_pop_front(&e->deferred);
+	if (e->hostile)
+		hostile_fini(e);
 	if (e->kind == ENGINE_URING)
 		uring_fini(e);
 	else
@@ -234,6 +236,8 @@ void engine_recv(struct engine *e, struct engine_op *op, int fd, enum buf_class 
 	op_start(e, op, OP_RECV, fd);
 	op->cls = (uint8_t)cls;
 	op->buf = NULL;
+	if (__builtin_expect(e->hostile != NULL, 0) && hostile_recv(e, op))
+		return;
 	if (e->kind == ENGINE_URING)
 		uring_recv(e, op);
 	else
@@ -312,6 +316,8 @@ void engine_cancel(struct engine *e, struct engine_op *op)
 void engine_forget(struct engine *e, int fd)
 {
 	OBJ_CHECK(e, ENGINE_MAGIC);
+	if (e->hostile)
+		hostile_forget(e, fd);
 	if (e->kind == ENGINE_EPOLL)
 		epoll_forget(e, fd);
 }
@@ -432,7 +438,8 @@ static int after_dispatch(struct engine *e)
 
 int engine_turn(struct engine *e, uint64_t deadline_ns)
 {
-	int n, more;
+	bool held = false;
+	int  n, more;
 
 	OBJ_CHECK(e, ENGINE_MAGIC);
 	e->stats.turns++;
@@ -441,8 +448,10 @@ int engine_turn(struct engine *e, uint64_t deadline_ns)
 	if (e->accept_retry_ns != UINT64_MAX)
 		resume_accepts(e);
 	n = run_done(e);
+	if (__builtin_expect(e->hostile != NULL, 0))
+		n += hostile_turn(e, &held);
 	deadline_ns = bounded(e, deadline_ns);
-	if (n || !list_empty(&e->done) || !list_empty(&e->deferred))
+	if (n || held || !list_empty(&e->done) || !list_empty(&e->deferred))
 		deadline_ns = 0;
 	more = e->kind == ENGINE_URING ? uring_turn(e, deadline_ns) : epoll_turn(e, deadline_ns);
 	if (more < 0)

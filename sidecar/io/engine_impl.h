@@ -34,6 +34,7 @@ struct uring_group {
 	uint32_t                  target; /* how many we want there */
 	uint32_t                  low; /* smallest in_ring since the last look at target */
 	uint16_t                  tail;
+	uint64_t                  grown; /* the turn that made target greater: once per turn */
 };
 
 /* What an SQE points to must live until it is submitted: one place per SQE. */
@@ -77,6 +78,7 @@ struct engine {
 	uint32_t            magic;
 	enum engine_kind    kind;
 	uint64_t            now_ns;
+	struct hostile     *hostile; /* NULL but in tests */
 	struct buf_pool    *bufs;
 	uint32_t            in_flight;
 	uint32_t            reserve[BUF_CLASSES]; /* buffers that receives leave to the senders */
@@ -106,8 +108,19 @@ static inline void op_start(struct engine *e, struct engine_op *op, enum op_kind
 	e->in_flight++;
 }
 
+/* --- engine_hostile.c, only called when e->hostile */
+
+void hostile_fini(struct engine *e);
+/* True: the receive has its result already. */
+bool hostile_recv(struct engine *e, struct engine_op *op);
+/* What is told instead of res; *ret_later: not now. */
+int  hostile_result(struct engine *e, struct engine_op *op, int res, bool *ret_later);
+void hostile_forget(struct engine *e, int fd);
+/* Tells what was held back; *ret_more: there is more to come, do not wait. */
+int hostile_turn(struct engine *e, bool *ret_more);
+
 /* It is over: idle, then called back. */
-static inline void op_complete(struct engine *e, struct engine_op *op, int res)
+static inline void op_tell(struct engine *e, struct engine_op *op, int res)
 {
 	assert(op->kind != OP_IDLE);
 	op->kind = OP_IDLE;
@@ -115,6 +128,18 @@ static inline void op_complete(struct engine *e, struct engine_op *op, int res)
 	e->in_flight--;
 	e->stats.completed++;
 	op->cb(e, op, res);
+}
+
+static inline void op_complete(struct engine *e, struct engine_op *op, int res)
+{
+	bool later;
+
+	if (__builtin_expect(e->hostile != NULL, 0)) {
+		res = hostile_result(e, op, res, &later);
+		if (later)
+			return;
+	}
+	op_tell(e, op, res);
 }
 
 /* The same from within a verb: the callback waits for the turn. */

@@ -470,8 +470,10 @@ static void on_enobufs(struct engine *e, struct engine_op *op)
 	struct uring_group *g = &e->u.groups[op->cls];
 
 	e->stats.enobufs++;
-	if (may_take(e, (enum buf_class)op->cls))
+	if (may_take(e, (enum buf_class)op->cls) && g->grown != e->stats.turns) {
 		g->target = g->target * 2 < g->entries ? g->target * 2 : g->entries;
+		g->grown = e->stats.turns;
+	}
 	op_starve(e, op);
 }
 
