@@ -380,7 +380,7 @@ static int send_data(nghttp2_session *session, nghttp2_frame *f, const uint8_t *
 	if (length > 0) {
 		s->out_ready -= (uint32_t)length;
 		h->conf.ev->out_body(h->conf.arg, s, (uint32_t)length);
-		h2_flood_credit(&h->flood, H2_FLOOD_CREDIT_DATA);
+		h2_flood_credit(&h->flood, (uint32_t)length / H2_FLOOD_BYTES_PER_TOKEN);
 	}
 	return CALLBACK_OK;
 }

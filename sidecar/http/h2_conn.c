@@ -134,14 +134,15 @@ static void last_words(struct h2_conn *hc)
 		(void)h2_pump(&hc->h2);
 }
 
-void h2_conn_close(struct h2_conn *hc, const char *why)
+void h2_conn_close(struct h2_conn *hc, enum message_error err, const char *why)
 {
 	if (hc->c->closing)
 		return;
 	h2_terminate(&hc->h2, H2_NO_ERROR);
 	last_words(hc);
-	hc->dead = true;
-	hc->c->capacity = 0;
+	if (hc->c->closing) /* by a handler */
+		return;
+	h2_conn_fail(hc, err);
 	http_conn_close(hc->c, why);
 }
 
@@ -166,7 +167,7 @@ static void close_when_over(struct h2_conn *hc)
 	if (hc->dead || c->closing)
 		return;
 	if (c->draining && list_empty(&hc->msgs) && hc->drain_ns == 0) {
-		h2_conn_close(hc, NULL);
+		h2_conn_close(hc, MESSAGE_E_RESET, NULL);
 		return;
 	}
 	if (!h2_over(&hc->h2))

@@ -103,7 +103,8 @@ extern const struct h2_events h2_conn_events;
 void h2_conn_kick(struct h2_conn *hc); /* pump at the end of the turn */
 /* Tell every message that cares, and take no more. */
 void h2_conn_fail(struct h2_conn *hc, enum message_error err);
-void h2_conn_close(struct h2_conn *hc, const char *why); /* orderly, when everything has left */
+/* GOAWAY, what is queued, FIN.  Messages that are open get err. */
+void h2_conn_close(struct h2_conn *hc, enum message_error err, const char *why);
 void h2_conn_goodbye(struct h2_conn *hc); /* final GOAWAY; closes with the last message */
 void h2_conn_finish(struct h2_conn *hc); /* gone, and the last message was released */
 

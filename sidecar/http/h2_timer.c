@@ -45,9 +45,12 @@ static uint64_t ping_due(const struct h2_conn *hc)
 	return after(hc->rx_ns, hc->c->limits->ping_interval_ns);
 }
 
+/* Whatever came after the PING shows that the peer lives. */
 static uint64_t pong_due(const struct h2_conn *hc)
 {
-	return pings(hc) ? after(hc->ping_ns, hc->c->limits->ping_timeout_ns) : UINT64_MAX;
+	if (!pings(hc) || hc->ping_ns == 0)
+		return UINT64_MAX;
+	return after(hc->rx_ns > hc->ping_ns ? hc->rx_ns : hc->ping_ns, hc->c->limits->ping_timeout_ns);
 }
 
 static uint64_t drain_due(const struct h2_conn *hc)
@@ -101,12 +104,11 @@ void h2_conn_timeout(struct http_conn *c)
 		return;
 	}
 	if (now >= head_due(hc)) {
-		h2_conn_fail(hc, MESSAGE_E_TIMEOUT);
-		h2_conn_close(hc, "header timeout");
+		h2_conn_close(hc, MESSAGE_E_TIMEOUT, "header timeout");
 		return;
 	}
 	if (now >= idle_due(hc)) {
-		h2_conn_close(hc, "idle timeout");
+		h2_conn_close(hc, MESSAGE_E_RESET, "idle timeout");
 		return;
 	}
 	if (now >= drain_due(hc))

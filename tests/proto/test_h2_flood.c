@@ -51,7 +51,7 @@ Test(h2_flood, useful_work_pays)
 
 	h2_flood_init(&f, 0);
 	how_many(&f, H2_FLOOD_WINDOW_UPDATE, 0);
-	h2_flood_credit(&f, H2_FLOOD_CREDIT_DATA);
+	h2_flood_credit(&f, H2_FLOOD_CREDIT_DONE);
 	cr_assert_eq(how_many(&f, H2_FLOOD_WINDOW_UPDATE, 0), 2);
 	h2_flood_credit(&f, UINT32_MAX);
 	cr_assert_eq(f.tokens, H2_FLOOD_FULL);
