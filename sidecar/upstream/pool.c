@@ -27,7 +27,7 @@ static struct message *start(struct pool_wait *w, struct pool_conn *pc)
 
 static bool fits(const struct pool_wait *w, const struct pool_conn *pc)
 {
-	return !w->fresh || pc->c->served == 0;
+	return pool_conn_usable(pc) && (!w->fresh || pc->c->served == 0);
 }
 
 static bool may_dial(const struct upstream *up)
@@ -282,15 +282,15 @@ static void serve_sharers(struct upstream *up, struct pool_dial *d, struct pool_
 {
 	struct pool_wait *w;
 
-	while (list_linked(&pc->avail) && (w = sharer(up, d)) != NULL) {
+	while (pool_conn_usable(pc) && (w = sharer(up, d)) != NULL) {
 		take_times(w, d);
 		serve(w, pc);
 	}
 	while ((w = sharer(up, d)) != NULL) {
 		w->dial = NULL;
 		d->sharers--;
-		w->since_ns = upstream_now(up);
-		set_wait_timer(w, w->since_ns + up->policy->timeout.pool_ns);
+		/* Both budgets from the beginning: whatever happens to how many dials, this is the end. */
+		set_wait_timer(w, w->since_ns + up->policy->timeout.pool_ns + up->policy->timeout.connect_ns);
 	}
 }
 

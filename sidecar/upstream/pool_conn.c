@@ -21,7 +21,7 @@ void pool_conn_sync(struct pool_conn *pc)
 {
 	struct pool *p = &pc->up->pool;
 	uint32_t active = pc->c->active;
-	bool room = pc->state == CONN_READY && active < pc->c->capacity;
+	bool room = pool_conn_usable(pc);
 	bool idle = pc->state == CONN_READY && active == 0;
 
 	pc->up->endpoints.row[pc->endpoint].in_flight += active - pc->active;

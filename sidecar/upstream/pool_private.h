@@ -58,6 +58,17 @@ void              dial_free(struct pool_dial *d); /* READY or FAILED */
 
 extern const struct http_conn_events pool_conn_events;
 
+/*
+ * Room for one more message now.  Asked again just before each: a connection that has begun to close says so only
+ * when it is closed.
+ */
+static inline bool pool_conn_usable(const struct pool_conn *pc)
+{
+	const struct http_conn *c = pc->c;
+
+	return pc->state == CONN_READY && c->ready && !c->closing && !c->draining && c->active < c->capacity;
+}
+
 /* pool_conn.c */
 void pool_work_later(struct upstream *up);
 void pool_conn_sync(struct pool_conn *pc); /* lists and counts in line with what the connection says */
