@@ -165,6 +165,8 @@ Test(stream_tls, at_most_64_kib_are_encrypted_ahead_of_a_slow_reader)
 		for (int i = 0; i < RIG_TURNS && !v->ended; i++) {
 			if (r->a.closes == 0)
 				rig_turn(r);
+			else
+				usleep(100); /* the kernel still has some */
 			server_carry(v);
 			server_recv(v, &up);
 		}

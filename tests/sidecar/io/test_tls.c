@@ -558,6 +558,8 @@ Test(tls, a_ticket_is_used_once_in_tls_1_3)
 	struct wire *second = wire_new(p, "a.test", ctx);
 	cr_assert_eq(handshake(first), TLS_OK);
 	cr_assert_eq(handshake(second), TLS_OK);
+	cr_expect(first->c.offered);
+	cr_expect_not(second->c.offered);
 	cr_expect(tls_resumed(&first->c));
 	cr_expect_not(tls_resumed(&second->c));
 	wire_free(first);
@@ -577,6 +579,45 @@ Test(tls, what_was_offered_in_a_failed_handshake_is_not_offered_again)
 	cr_assert_eq(tls_handshake(&w->c), TLS_E_PROTOCOL);
 	wire_free(w);
 	cr_expect_not(connect_once(p, "a.test", ctx));
+	tls_policy_free(p);
+	SSL_CTX_free(ctx);
+}
+
+Test(tls, an_expired_ticket_is_not_offered)
+{
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	for (size_t v = 0; v < 2; v++) {
+		SSL_CTX *ctx = peer_ctx(&leaf, versions[v]);
+		SSL_CTX_set_timeout(ctx, 1);
+		struct tls_policy *p = policy(&(struct tls_options){ .ca_file = ca_pem });
+		cr_expect_not(connect_once(p, "a.test", ctx));
+		cr_expect(tls_policy_counts(p).tickets > 0);
+		sleep(2);
+		struct wire *w = wire_new(p, "a.test", ctx);
+		cr_expect_not(w->c.offered);
+		wire_free(w);
+		tls_policy_free(p);
+		SSL_CTX_free(ctx);
+	}
+}
+
+Test(tls, a_ticket_that_comes_late_is_not_kept_under_another_name)
+{
+	SSL_CTX           *ctx = peer_ctx(&leaf, TLS1_3_VERSION);
+	struct tls_policy *p = policy(&(struct tls_options){ .ca_file = ca_pem });
+	struct wire       *late = wire_new(p, "a.test", ctx);
+	char               name[64];
+	uint8_t            got[16];
+	size_t             n;
+	cr_assert_eq(handshake(late), TLS_OK);
+	for (int i = 0; i < TLS_SERVERS_MAX; i++) {
+		snprintf(name, sizeof(name), "n%d.wild.test", i);
+		connect_once(p, name, ctx);
+	}
+	uint64_t before = tls_policy_counts(p).tickets;
+	drain(late, got, sizeof(got), &n);
+	cr_expect_eq(tls_policy_counts(p).tickets, before);
+	wire_free(late);
 	tls_policy_free(p);
 	SSL_CTX_free(ctx);
 }
