@@ -1,10 +1,12 @@
 /*
  * proto/chars.h - classes of bytes, and finding the first byte that is not of a class.
  *
- * Input    Bytes p[0..n) that may lie directly before an unmapped page: nothing is read behind them.
+ * Input    Bytes p[0..n) that may lie directly before an unmapped page: nothing is read behind
+ *          them.
  * Output   The index of the first byte outside of the class, n when there is none.
  * Speed    16 bytes at a time with SSE2, which every x86-64 has, and 8 with plain words elsewhere.
- * RFC      9110 §5.6.2 (token), §5.5 (field-content), 9112 §3.2 with 3986 (target), 3986 §3.2.2 (host).
+ * RFC      9110 §5.6.2 (token), §5.5 (field-content), 9112 §3.2 with 3986 (target), 3986 §3.2.2
+ *          (host).
  */
 #ifndef RHC_PROTO_CHARS_H
 #define RHC_PROTO_CHARS_H

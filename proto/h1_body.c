@@ -1,9 +1,9 @@
 /*
  * proto/h1_body.c - where a body begins and ends (RFC 9112 §6, §7.1).
  *
- * Body bytes are never looked at; the chunk grammar is read byte by byte, which costs nothing beside them.
- * A chunk line is 1*HEXDIG [ BWS ";" extension ] CRLF.  An extension may not hold CR or LF, not even quoted: a
- * parser that ends the line at a bare LF would find another chunk there.
+ * Body bytes are never looked at; the chunk grammar is read byte by byte, which costs nothing
+ * beside them. A chunk line is 1*HEXDIG [ BWS ";" extension ] CRLF.  An extension may not hold CR
+ * or LF, not even quoted: a parser that ends the line at a bare LF would find another chunk there.
  */
 #include "proto/h1.h"
 

@@ -1,8 +1,9 @@
 /*
  * proto/h1_encode.c - heads, chunk heads and trailers onto the wire.
  *
- * Whoever built the head may have made a mistake, and here is the last place to notice: a value with CR, LF or
- * NUL in it would become a field or a message of its own, so every string is looked at before it is copied.
+ * Whoever built the head may have made a mistake, and here is the last place to notice: a value
+ * with CR, LF or NUL in it would become a field or a message of its own, so every string is looked
+ * at before it is copied.
  */
 #include <assert.h>
 #include <errno.h>
@@ -124,7 +125,7 @@ static uint8_t *put_framing(uint8_t *o, const struct http_head *h, enum h1_frami
 	switch (framing) {
 	case H1_FRAME_LENGTH:
 		o = PUT(o, "Content-Length: ");
-		o = put_number(o, h->body_len);
+		o = put_number(o, h->body == HTTP_BODY_LENGTH ? h->body_len : 0);
 		return PUT(o, "\r\n");
 	case H1_FRAME_CHUNKED:
 		return PUT(o, "Transfer-Encoding: chunked\r\n");
@@ -222,7 +223,10 @@ enum h1_framing h1_response_framing(const struct http_head *h, enum http_method 
 {
 	if (h->body == HTTP_BODY_TUNNEL || h->status < 200 || h->status == 204)
 		return H1_FRAME_NONE;
-	/* what the answer to GET would say; our own answers know their length, others have it as a field */
+	/*
+	 * what the answer to GET would say; our own answers know their length, others have it as a
+	 * field
+	 */
 	if (asked == HTTP_METHOD_HEAD || h->status == 304)
 		return h->body == HTTP_BODY_LENGTH ? H1_FRAME_LENGTH : H1_FRAME_COPY;
 	switch (h->body) {

@@ -65,7 +65,10 @@ static int note_length(struct http_str v, struct h1_facts *facts)
 {
 	uint64_t len = 0;
 
-	/* one field with one number: equal repetitions are refused as well (RFC 9112 §6.3 rule 5 allows it) */
+	/*
+	 * one field with one number: equal repetitions are refused as well (RFC 9112 §6.3 rule 5
+	 * allows it)
+	 */
 	if (facts->has_length || v.n == 0 || v.n > H1_LENGTH_DIGITS_MAX)
 		return -HTTP_E_CONTENT_LENGTH;
 	for (uint32_t i = 0; i < v.n; i++) {
@@ -88,7 +91,9 @@ static void note_coding(struct http_str v, struct h1_facts *facts)
 	facts->has_coding = true;
 	while (http_list_next(&v, &item)) {
 		any = true;
-		/* chunked is applied once and last (RFC 9112 §6.1); it takes no parameters (§7.1) */
+		/*
+		 * chunked is applied once and last (RFC 9112 §6.1); it takes no parameters (§7.1)
+		 */
 		if (facts->chunked || item.n == 0)
 			facts->coding_bad = true;
 		if (http_str_ieq(item, HTTP_STR("chunked")))
@@ -158,7 +163,9 @@ static int note(struct http_head *h, struct http_field *f, struct h1_facts *fact
 	}
 }
 
-/* The empty line that ends a section?  1 yes, 0 more bytes needed, -error; 2: it is a field line. */
+/*
+ * The empty line that ends a section?  1 yes, 0 more bytes needed, -error; 2: it is a field line.
+ */
 static int section_end(const uint8_t **pp, const uint8_t *end)
 {
 	const uint8_t *p = *pp;

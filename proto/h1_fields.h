@@ -1,8 +1,9 @@
 /*
- * proto/h1_fields.h - the field section of an h1 message, and what it says about framing and connection.
+ * proto/h1_fields.h - the field section of an h1 message, and what it says about framing and
+ * connection.
  *
- * Shape    h1_fields() for heads fills struct h1_facts as it goes; h1_trailer_fields() refuses what may not be
- *          a trailer.  h1_target() and h1_host() check what names the resource.
+ * Shape    h1_fields() for heads fills struct h1_facts as it goes; h1_trailer_fields() refuses what
+ *          may not be a trailer.  h1_target() and h1_host() check what names the resource.
  * Input    Bytes from the first field line on.
  * Output   1 complete (*p moved behind the empty line), 0 more bytes needed, or -(enum http_error).
  * RFC      9112 §5, §6; 9110 §7.6.1.

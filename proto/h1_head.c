@@ -93,7 +93,9 @@ static int target(const uint8_t **pp, const uint8_t *end, uint32_t max, struct h
 	return r < 0 ? r : 1;
 }
 
-/* RFC 9112 §2.2: a server skips an empty line in front; one is enough for the clients that sent it. */
+/*
+ * RFC 9112 §2.2: a server skips an empty line in front; one is enough for clients that sent it.
+ */
 static int empty_line(const uint8_t **pp, const uint8_t *end)
 {
 	if (*pp < end && **pp == '\n')
@@ -115,7 +117,9 @@ static int request_line(const uint8_t **p, const uint8_t *end, uint32_t target_m
 	return r == 1 ? line_end(p, end) : r;
 }
 
-/* SP 3DIGIT [ SP reason ]; servers that leave the last SP out with an empty reason are understood. */
+/*
+ * SP 3DIGIT [ SP reason ]; servers that leave the last SP out with an empty reason are understood.
+ */
 static int status(const uint8_t **pp, const uint8_t *end, struct http_head *h)
 {
 	const uint8_t *p = *pp;
@@ -333,8 +337,8 @@ static int parse_trailers(const uint8_t **p, const uint8_t *end, const struct re
 /* --- resuming --- */
 
 /*
- * Has the end of the head come in p[seen..n)?  Also true for an LF that should not be there, so that its
- * error is told at once.
+ * Has the end of the head come in p[seen..n)?  Also true for an LF that should not be there, so
+ * that its error is told at once.
  */
 static bool end_came(struct h1_scan *scan, const uint8_t *p, uint32_t n)
 {

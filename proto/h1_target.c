@@ -1,8 +1,8 @@
 /*
  * proto/h1_target.c - request targets and Host (RFC 9112 §3.2).
  *
- * A target is kept as it came: nothing is decoded or normalised here, so what the upstream reads is what the
- * caller wrote.
+ * A target is kept as it came: nothing is decoded or normalised here, so what the upstream reads is
+ * what the caller wrote.
  */
 #include "proto/h1_fields.h"
 

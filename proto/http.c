@@ -1,8 +1,9 @@
 /*
  * proto/http.c - the tables of proto/http.h and their lookups.
  *
- * Lookups run once per field of each message, so they are a hash and one compare.  The hash table is made from
- * the field table before main() runs; a name that is not in it costs the hash alone, nearly always.
+ * Lookups run once per field of each message, so they are a hash and one compare.  The hash table
+ * is made from the field table before main() runs; a name that is not in it costs the hash alone,
+ * nearly always.
  */
 #include "proto/http.h"
 
@@ -37,7 +38,10 @@ static const struct name method_names[HTTP_METHOD_COUNT] = {
 enum { HASH_SLOTS = 256, HASH_PROBES = 4 };
 static uint8_t field_slots[HASH_SLOTS]; /* enum http_field_id, 0 = free */
 
-/* n >= 1.  | 0x20 folds letters; the factors were searched for, so that no two fields of the table meet. */
+/*
+ * n >= 1.  | 0x20 folds letters; the factors were searched for, so that no two fields of the table
+ * meet.
+ */
 static unsigned field_hash(const char *p, size_t n)
 {
 	unsigned a = (uint8_t)p[0] | 0x20u, b = (uint8_t)p[n / 2] | 0x20u;

@@ -1,9 +1,9 @@
 /*
  * sidecar/http/conn.c - the life of a connection, whatever it speaks.
  *
- * Which version it is, is known from the configuration and ALPN on the client side, and from the first bytes on the
- * server side: an h2 client begins with a preface that no h1 request begins with (RFC 9113 §3.4).  While
- * the bytes agree with it they need not be kept: they are the preface.
+ * Which version it is, is known from the configuration and ALPN on the client side, and from the
+ * first bytes on the server side: an h2 client begins with a preface that no h1 request begins with
+ * (RFC 9113 §3.4).  While the bytes agree with it they need not be kept: they are the preface.
  */
 #include "sidecar/http/conn.h"
 
@@ -96,8 +96,8 @@ static bool begin_h2(struct http_conn *c)
 }
 
 /*
- * The first bytes of a client.  true: the version is known, and *s is what is to be read by it (what was seen of the
- * preface before is given to it here).
+ * The first bytes of a client.  true: the version is known, and *s is what is to be read by it
+ * (what was seen of the preface before is given to it here).
  */
 static bool sniff(struct http_conn *c, struct slice *s)
 {
@@ -273,7 +273,8 @@ int http_client_open(struct http_env *env, const struct http_client_options *o,
 	return 0;
 }
 
-struct message *http_client_message(struct http_conn *c, const struct message_events *ev, void *owner)
+struct message *http_client_message(struct http_conn *c, const struct message_events *ev,
+                                    void *owner)
 {
 	OBJ_CHECK(c, CONN_MAGIC);
 	assert(c->role == HTTP_CLIENT && c->ready && c->active < c->capacity);

@@ -1,5 +1,6 @@
 /*
- * sidecar/http/h1_conn.c - the life of an h1 connection: events of its stream, timeouts, ends of messages.
+ * sidecar/http/h1_conn.c - the life of an h1 connection: events of its stream, timeouts, ends of
+ * messages.
  */
 #include "sidecar/http/h1_conn.h"
 
@@ -132,7 +133,8 @@ void h1_fail(struct http_conn *c, enum message_error err, enum http_error detail
 	bool answer = c->role == HTTP_SERVER && h->live && detail != HTTP_OK && !h->m.out_head;
 
 	if (answer)
-		h1_refuse(c, http_error_status(detail), "bad_request", http_error_text(detail), detail);
+		h1_refuse(c, http_error_status(detail), "bad_request", http_error_text(detail),
+		          detail);
 	else
 		http_conn_reset(c, err == MESSAGE_E_PROTOCOL ? http_error_text(detail) :
 		                                               message_error_text(err));
@@ -174,7 +176,7 @@ static void client_released(struct http_conn *c, bool ended)
 		return;
 	}
 	if (c->draining || h->eof || h->n_rx > 0 || (ended && !h->keep_alive)) {
-		http_conn_close(c, h->n_rx > 0 ? "bytes behind a response" : "the last response was read");
+		http_conn_close(c, h->n_rx > 0 ? "bytes behind a response" : "the last response");
 		return;
 	}
 	idle(c);
@@ -292,7 +294,8 @@ void h1_conn_timeout(struct http_conn *c)
 	} else if (h->draining) {
 		h1_linger(c, "the rest of a request body was too slow to be read");
 	} else if (h->in == H1_IN_HEAD && c->role == HTTP_SERVER) {
-		h1_refuse(c, 408, "request_timeout", "the request head did not come in time", HTTP_OK);
+		h1_refuse(c, 408, "request_timeout", "the request head did not come in time",
+		          HTTP_OK);
 	} else if (h->in == H1_IN_IDLE && !h->live) {
 		http_conn_close(c, "idle timeout");
 	}

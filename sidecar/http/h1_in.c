@@ -1,9 +1,10 @@
 /*
  * sidecar/http/h1_in.c - bytes that came become the events of the message.
  *
- * h1_pump() takes one step after another until nothing more can be done: each step looks at the first slice
- * of ->rx in the state of the inbound half.  A callback within a step may release the message, end the
- * connection, or begin the next message; so a step never goes on with what it knew before the callback.
+ * h1_pump() takes one step after another until nothing more can be done: each step looks at the
+ * first slice of ->rx in the state of the inbound half.  A callback within a step may release the
+ * message, end the connection, or begin the next message; so a step never goes on with what it knew
+ * before the callback.
  */
 #include <string.h>
 
@@ -38,7 +39,9 @@ static void rx_advance(struct h1_state *h, uint32_t n)
 	rx_shift(h);
 }
 
-/* n bytes of the first slice, from p on, that end where used bytes are done with; with a reference. */
+/*
+ * n bytes of the first slice, from p on, that end where used bytes are done with; with a reference.
+ */
 static struct slice rx_take(struct h1_state *h, uint32_t used, uint32_t n)
 {
 	struct slice *s = &h->rx[0], out = { s->buf, s->p + used - n, n };
@@ -100,7 +103,10 @@ static int32_t head_in_place(struct http_conn *c)
 	return r;
 }
 
-/* A head or a trailer section in more than one slice: collect it in one place.  As above, -ENOMEM beside. */
+/*
+ * A head or a trailer section in more than one slice: collect it in one place.  As above, -ENOMEM
+ * beside.
+ */
 static int32_t collect(struct http_conn *c, struct http_head_store *s,
                        int32_t (*read)(struct http_conn *c, const uint8_t *p, uint32_t n))
 {
@@ -402,8 +408,8 @@ static bool end_of_input(struct http_conn *c)
 	case H1_IN_IDLE:
 	case H1_IN_HEAD:
 		if (h->live)
-			h1_fail(c, lost_error(err, h->m.in_started ? MESSAGE_E_INCOMPLETE : MESSAGE_E_EOF),
-			        HTTP_OK);
+			h1_fail(c, lost_error(err, h->m.in_started ? MESSAGE_E_INCOMPLETE
+			                                           : MESSAGE_E_EOF), HTTP_OK);
 		else
 			http_conn_close(c, "closed by the peer");
 		return false;
@@ -457,7 +463,10 @@ static bool step(struct http_conn *c)
 	return false;
 }
 
-/* No step can be taken: is that so because no more comes?  Not while a full window or an answer is waited for. */
+/*
+ * No step can be taken: is that so because no more comes?  Not while a full window or an answer is
+ * waited for.
+ */
 static bool ended(const struct h1_state *h)
 {
 	return h->eof && (h->n_rx == 0 || h->in == H1_IN_HEAD);

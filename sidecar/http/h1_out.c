@@ -1,9 +1,9 @@
 /*
  * sidecar/http/h1_out.c - what the exchange sends becomes bytes of the stream.
  *
- * on_sent is told from what the stream has not yet reported: of the bytes queued, framing included, at
- * most that many can be body bytes that have not left.  So what is told has left, and when the queue is
- * empty everything is told.
+ * on_sent is told from what the stream has not yet reported: of the bytes queued, framing included,
+ * at most that many can be body bytes that have not left.  So what is told has left, and when the
+ * queue is empty everything is told.
  */
 #include <errno.h>
 
@@ -37,7 +37,9 @@ static void head_written(struct http_conn *c, const struct http_head *head, enum
 
 	h->m.out_head = true;
 	h->out_framing = (uint8_t)framing;
-	h->out_left = framing == H1_FRAME_LENGTH && head->body == HTTP_BODY_LENGTH ? head->body_len : 0;
+	h->out_left = 0;
+	if (framing == H1_FRAME_LENGTH && head->body == HTTP_BODY_LENGTH)
+		h->out_left = head->body_len;
 }
 
 static bool may_stay(const struct http_conn *c, const struct http_head *head,

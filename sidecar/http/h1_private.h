@@ -48,7 +48,8 @@ struct http_head_store *h1_store_get(struct http_conn *c); /* NULL: none left */
 void h1_store_put(struct http_conn *c, struct http_head_store **store); /* NULL inside is fine */
 void h1_store_clear(struct http_head_store *s); /* gives the bytes back */
 /* Copy behind what is there; false: no memory.  The bytes may move. */
-bool           h1_store_append(struct http_conn *c, struct http_head_store *s, const uint8_t *p, uint32_t n);
+bool           h1_store_append(struct http_conn *c, struct http_head_store *s, const uint8_t *p,
+                               uint32_t n);
 const uint8_t *h1_store_bytes(const struct http_head_store *s); /* NULL: none yet */
 
 /* --- h1_reply.c --- */

@@ -1,8 +1,8 @@
 /*
  * sidecar/http/h1_reply.c - what the connection answers by itself, because no exchange will.
  *
- * One short response in the form of all our own answers (RFC 9457 and RFC 9209), then FIN.  The titles are
- * literals of ours, so nothing of the request is echoed.
+ * One short response in the form of all our own answers (RFC 9457 and RFC 9209), then FIN.  The
+ * titles are literals of ours, so nothing of the request is echoed.
  */
 #include <stdio.h>
 
@@ -10,14 +10,15 @@
 
 enum { REPLY_BODY_MAX = 256, REPLY_MAX = 768 };
 
-static void write_reply(struct http_conn *c, uint16_t status, const char *problem, const char *title)
+static void write_reply(struct http_conn *c, uint16_t status, const char *problem,
+                        const char *title)
 {
 	char body[REPLY_BODY_MAX], out[REPLY_MAX];
 	int  len, n;
 
 	len = snprintf(body, sizeof(body),
-	               "{\"type\":\"urn:rhc:error:%s\",\"title\":\"%s\",\"status\":%u}\n", problem, title,
-	               status);
+	               "{\"type\":\"urn:rhc:error:%s\",\"title\":\"%s\",\"status\":%u}\n",
+	               problem, title, status);
 	assert(len > 0 && (size_t)len < sizeof(body));
 	n = snprintf(out, sizeof(out),
 	             "HTTP/1.1 %u %s\r\n"

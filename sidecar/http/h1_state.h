@@ -1,8 +1,10 @@
 /*
- * sidecar/http/h1_state.h - what a connection needs to speak HTTP/1.1; embedded in struct http_conn.
+ * sidecar/http/h1_state.h - what a connection needs to speak HTTP/1.1; embedded in struct
+ * http_conn.
  *
- * Shape     The one message of the connection, its two halves' codec state, and the receive queue: bytes that came
- *           and could not go on yet (a pipelined request, a body beyond the window).
+ * Shape     The one message of the connection, its two halves' codec state, and the receive queue:
+ *           bytes that came and could not go on yet (a pipelined request, a body beyond the
+ *           window).
  * Owns      References to receive buffers in ->rx, the head store(s) while a message lives.
  * Owned by  struct http_conn; only h1_conn.c looks inside.
  * Idle      Between messages nothing is owned: no buffer, no store.
@@ -17,7 +19,10 @@
 
 struct http_head_store;
 
-/* One buffer may come after the brake was pulled, and TLS may deliver the records it has decrypted already. */
+/*
+ * One buffer may come after the brake was pulled, and TLS may deliver the records it has decrypted
+ * already.
+ */
 enum { H1_RX_SLICES = 10, H1_RX_STOP = 4 };
 
 /* The inbound half. */
@@ -58,8 +63,8 @@ struct h1_state {
 	bool                    tunnel_open : 1; /* the inbound half has become the tunnel's */
 	bool                    tunnel_asked : 1; /* client: Upgrade or CONNECT was sent */
 	bool                    eof : 1; /* the peer sends no more */
-	bool                    pumping : 1; /* h1_pump() is running and will see every change of state */
-	bool                    draining : 1; /* released, the rest of the request body is read and dropped */
+	bool                    pumping : 1; /* h1_pump() runs and will see every change */
+	bool                    draining : 1; /* released; the rest of the body is dropped */
 	bool                    lingering : 1; /* FIN sent; reading what is left, then close */
 	bool                    patient : 1; /* lingering was prolonged once */
 	bool                    want : 1, large : 1; /* what stream_want() was told */

@@ -1,8 +1,8 @@
 /*
  * sidecar/http/h1_store.c - memory for heads that do not lie within one receive buffer.
  *
- * The bytes are in a small buffer first, then in a large one, then in memory of limits->head_max bytes; each
- * step copies what is there, so a head is copied three times at most.
+ * The bytes are in a small buffer first, then in a large one, then in memory of limits->head_max
+ * bytes; each step copies what is there, so a head is copied three times at most.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,10 @@
 /*
  * tests/sidecar/http/h1_rig.h - an h1 connection on one side, a scripted socket on the other.
  *
- * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll.  What the message tells is written
- * down as text in app.log ("head GET / end, sent all, ..."), so that a test compares sentences.  Every loop is
- * bounded; at the end every buffer, slab object and descriptor has to be back.
+ * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll.  What the message
+ * tells is written down as text in app.log ("head GET / end, sent all, ..."), so that a test
+ * compares sentences.  Every loop is bounded; at the end every buffer, slab object and descriptor
+ * has to be back.
  */
 #ifndef RHC_TESTS_SIDECAR_HTTP_H1_RIG_H
 #define RHC_TESTS_SIDECAR_HTTP_H1_RIG_H
@@ -23,6 +24,7 @@
 #include "sidecar/base/obj.h"
 #include "sidecar/http/env.h"
 #include "sidecar/http/h1_conn.h"
+#include "sidecar/io/engine_hostile.h"
 
 #define RIG __attribute__((unused)) static
 
@@ -249,8 +251,8 @@ static const struct http_conn_events rig_events = {
 
 /* --- the rig --- */
 
-/* NULL: this engine is not allowed here. */
-RIG struct rig *rig_new(enum engine_kind kind)
+/* NULL: this engine is not allowed here.  how: NULL, or what engine_hostile.h does to us. */
+RIG struct rig *rig_new_hostile(enum engine_kind kind, const struct engine_hostility *how)
 {
 	struct rig *r = calloc(1, sizeof(*r));
 	char        reason[ENGINE_REASON_MAX];
@@ -264,6 +266,8 @@ RIG struct rig *rig_new(enum engine_kind kind)
 		free(r);
 		return NULL;
 	}
+	if (how != NULL)
+		cr_assert_eq(engine_make_hostile(r->engine, how), 0);
 	timer_wheel_init(&r->timers, clock_ns());
 	cr_assert_eq(http_env_init(&r->env, &r->slabs,
 	                           &(struct http_sizes){ .conns = 4, .messages = 4 }, r->engine,
@@ -274,6 +278,11 @@ RIG struct rig *rig_new(enum engine_kind kind)
 	r->peer = r->listener = -1;
 	the_rig = r;
 	return r;
+}
+
+RIG struct rig *rig_new(enum engine_kind kind)
+{
+	return rig_new_hostile(kind, NULL);
 }
 
 RIG void rig_turn(struct rig *r)

@@ -1,6 +1,7 @@
 /*
- * Bodies larger than every buffer, both ways, and a consumer that takes its time: what is delivered and not yet
- * consumed never exceeds the window, what is reported as sent never exceeds what was given, and every byte comes.
+ * Bodies larger than every buffer, both ways, and a consumer that takes its time: what is delivered
+ * and not yet consumed never exceeds the window, what is reported as sent never exceeds what was
+ * given, and every byte comes.
  */
 #include "h1_rig.h"
 
