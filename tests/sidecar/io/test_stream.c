@@ -96,7 +96,7 @@ Test(stream, what_is_not_wanted_is_held_back_and_comes_later)
 			RIG_UNTIL(r, r->a.slices == (uint32_t)i);
 			peer_send(r->peer, &sent, 1000);
 			rig_turns(r, 3);
-			cr_expect_eq(r->a.slices, i, "nothing may come while not wanted");
+			cr_expect_eq(r->a.slices, (uint32_t)i, "nothing may come while not wanted");
 		}
 		r->a.hook = NULL;
 		stream_want(&r->a.s, true, false);
