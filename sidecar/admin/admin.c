@@ -252,6 +252,10 @@ static void get_status(struct call *c)
 
 static void get_page(struct call *c)
 {
+	if (!c->l->admin->config->admin.status_page) {
+		problem(c, 404, "Not found", "admin.status_page is off");
+		return;
+	}
 	status_text(c->l->admin, &c->text);
 	answer(c, 200, AS_TEXT);
 }
@@ -356,6 +360,36 @@ static bool may_change(const struct call *c)
 	return c->l->surface == ADMIN_LOOPBACK && m == CONFIG_MUTATIONS_LOOPBACK;
 }
 
+/* admin.token_file, read anew each time, so that a rotated secret counts at once. */
+static bool token_is_right(const struct call *c)
+{
+	const char *path = c->l->admin->config->admin.token_file;
+	const struct http_field *f = http_head_find(c->req, HTTP_FIELD_AUTHORIZATION);
+	static const char bearer[] = "Bearer ";
+	char token[ADMIN_TOKEN_MAX];
+	size_t n = 0, given;
+	unsigned differs = 0;
+	FILE *file;
+
+	if (!path)
+		return true;
+	file = fopen(path, "re");
+	if (file) {
+		n = fread(token, 1, sizeof(token), file);
+		fclose(file);
+	}
+	while (n > 0 && (token[n - 1] == '\n' || token[n - 1] == '\r'))
+		n--;
+	if (n == 0 || !f || f->value_len < sizeof(bearer) || memcmp(f->value, bearer, sizeof(bearer) - 1) != 0)
+		return false;
+	given = f->value_len - (sizeof(bearer) - 1);
+	if (given != n)
+		return false;
+	for (size_t i = 0; i < n; i++) /* in the same time wherever they differ */
+		differs |= (unsigned char)token[i] ^ (unsigned char)f->value[sizeof(bearer) - 1 + i];
+	return differs == 0;
+}
+
 static const struct http_field *field_named(const struct http_head *h, const char *name)
 {
 	for (unsigned i = 0; i < h->n_fields; i++) {
@@ -408,6 +442,10 @@ static void dispatch(struct call *c)
 	}
 	if (!may_change(c)) {
 		problem(c, 403, "Forbidden", "admin.mutations does not allow changes here");
+		return;
+	}
+	if (!token_is_right(c)) {
+		problem(c, 401, "Unauthorized", "send Authorization: Bearer with the token of admin.token_file");
 		return;
 	}
 	if (c->l->surface == ADMIN_LOOPBACK && !field_named(c->req, "x-rhc-admin")) {

@@ -11,7 +11,7 @@
  * Bounds      ADMIN_CALLS_MAX requests at once (503 beyond), ADMIN_BODY_MAX bytes of request body, ADMIN_ANSWER_MAX of
  *             answer; a health check waits at most health.timeout.
  * Safety      Host must be loopback or the bound address (DNS rebinding); changes are POST with
- *             x-rhc-admin: 1 and a JSON content type, GET on them is 405.
+ *             x-rhc-admin: 1, with the token of admin.token_file where that is set; GET on them is 405.
  * See         sidecar/admin/README.md.
  */
 #ifndef RHC_SIDECAR_ADMIN_ADMIN_H
@@ -29,6 +29,7 @@ enum {
 	ADMIN_CALLS_MAX = 64,
 	ADMIN_BODY_MAX = 16384,
 	ADMIN_ANSWER_MAX = 4 << 20,
+	ADMIN_TOKEN_MAX = 4096,
 };
 
 enum admin_surface { ADMIN_TELEMETRY, ADMIN_LOOPBACK, ADMIN_SOCKET };

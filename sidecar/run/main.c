@@ -31,6 +31,8 @@ static int load(const struct options *o, struct config **ret, FILE *out)
 
 	findings_init(&f);
 	rc = config_load(ret, &src, &f);
+	if (rc == 0)
+		rc = config_check_host(*ret, &f);
 	findings_print(&f, o->json && o->mode == MODE_CHECK ? FINDINGS_JSON : FINDINGS_TEXT, out);
 	findings_fini(&f);
 	return rc == 0 ? 0 : EXIT_CONFIG;
