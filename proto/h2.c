@@ -368,6 +368,7 @@ static int send_data(nghttp2_session *session, nghttp2_frame *f, const uint8_t *
 {
 	struct h2        *h = arg;
 	struct h2_stream *s = stream_of(h, f->hd.stream_id);
+	uint32_t          whole;
 
 	(void)session;
 	(void)source;
@@ -376,11 +377,12 @@ static int send_data(nghttp2_session *session, nghttp2_frame *f, const uint8_t *
 	if (!h->conf.ev->room(h->conf.arg))
 		return NGHTTP2_ERR_WOULDBLOCK;
 	assert(f->data.padlen == 0 && s->out_ready >= length);
+	whole = s->out_ready == length ? H2_FLOOD_CREDIT_FRAME : 0;
 	h->conf.ev->out(h->conf.arg, head, 9);
 	if (length > 0) {
 		s->out_ready -= (uint32_t)length;
 		h->conf.ev->out_body(h->conf.arg, s, (uint32_t)length);
-		h2_flood_credit(&h->flood, (uint32_t)length / H2_FLOOD_BYTES_PER_TOKEN);
+		h2_flood_credit(&h->flood, (uint32_t)length / H2_FLOOD_BYTES_PER_TOKEN + whole);
 	}
 	return CALLBACK_OK;
 }

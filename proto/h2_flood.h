@@ -39,10 +39,13 @@ enum {
 	H2_FLOOD_PER_S = 1000,
 	/*
 	 * A receiver of much data sends WINDOW_UPDATE, and gRPC's bandwidth estimation PING, in proportion to the bytes it
-	 * gets; by bytes, not by frames, or windows of one byte (CVE-2019-9511) would pay for themselves.  A
-	 * completed exchange pays for what it needs; one that was reset pays nothing, so rapid resets have no income.
+	 * gets, and simple ones send WINDOW_UPDATE twice for each frame.  So bytes pay, and a small frame pays when it
+	 * carried all there was; one cut off by the window does not, or windows of one byte (CVE-2019-9511) would
+	 * pay for themselves.  A completed exchange pays for what it needs; one that was reset pays nothing, so rapid
+	 * resets have no income.
 	 */
 	H2_FLOOD_BYTES_PER_TOKEN = 512,
+	H2_FLOOD_CREDIT_FRAME = 10,
 	H2_FLOOD_CREDIT_DONE = 10,
 };
 

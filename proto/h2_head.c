@@ -164,8 +164,8 @@ static enum http_error status_set(struct http_head *d, struct http_str v)
 			return HTTP_E_STATUS;
 		n = n * 10 + (unsigned)(v.p[i] - '0');
 	}
-	/* 101 means nothing in HTTP/2 (RFC 9113 §8.6); beyond 599 nobody knows what to do (RFC 9110 §15) */
-	if (n < 100 || n > 599 || n == 101)
+	/* 101 means nothing in HTTP/2 (RFC 9113 §8.6) */
+	if (n < 100 || n == 101)
 		return HTTP_E_STATUS;
 	d->status = (uint16_t)n;
 	d->reason = HTTP_STR("");
