@@ -68,7 +68,7 @@ struct pool {
 	uint32_t               n_dials;
 	uint32_t               n_idle; /* ready without a message */
 	uint32_t               n_waits;
-	uint32_t               room_guess; /* messages a new connection will carry; 0: not known yet */
+	uint32_t               room_guess; /* messages a new connection will carry; 0: no connection has told yet */
 	bool                   h1_only; /* the upstream asked for HTTP/1.1 */
 	bool                   draining;
 	struct http_limits     limits;

@@ -46,7 +46,10 @@ void pool_conn_ready(struct pool_conn *pc)
 	pc->was_ready = true;
 	pc->version = pc->c->version;
 	p->n_conns++;
-	p->room_guess = pc->c->capacity > 0 ? pc->c->capacity : 1;
+	pc->settled = pc->version != HTTP_2;
+	pc->room = p->room_guess ? p->room_guess : pc->c->capacity;
+	if (pc->settled)
+		p->room_guess = 1;
 	upstream_count(pc->up, pc->version == HTTP_2 ? RHC_CTR_conn_h2_opened : RHC_CTR_conn_h1_opened);
 	pool_conn_sync(pc);
 }
@@ -93,6 +96,9 @@ static void on_capacity(struct http_conn *c)
 	struct pool_conn *pc = conn_of(c);
 	struct pool *p = &pc->up->pool;
 
+	pc->settled = true;
+	if (pc->version == HTTP_2 && pc->state == CONN_READY && c->capacity > 0)
+		p->room_guess = c->capacity;
 	pool_conn_sync(pc);
 	if (pc->state == CONN_READY &&
 	    (p->n_waits > 0 || p->n_idle > pc->up->policy->pool.max_idle || p->draining ||

@@ -20,9 +20,11 @@ struct pool_conn {
 	uint8_t           state;
 	bool              idle; /* counted in pool.n_idle */
 	bool              was_ready; /* counted as opened */
+	bool              settled; /* h2: has told its capacity; before, the one of its predecessors is assumed */
 	uint8_t           version; /* enum http_version, once ready */
 	uint16_t          endpoint;
 	uint32_t          active; /* messages, as counted at the endpoint */
+	uint32_t          room; /* until settled */
 	struct upstream  *up;
 	struct pool_dial *dial; /* DIALLING */
 	struct http_conn *c;
@@ -60,13 +62,15 @@ extern const struct http_conn_events pool_conn_events;
 
 /*
  * Room for one more message now.  Asked again just before each: a connection that has begun to close says so only
- * when it is closed.
+ * when it is closed.  Until its SETTINGS have come an h2 connection believes in more streams than it may get
+ * (RFC 9113 section 6.5.2), so what the one before could carry is taken for its limit.
  */
 static inline bool pool_conn_usable(const struct pool_conn *pc)
 {
 	const struct http_conn *c = pc->c;
+	uint32_t room = pc->settled || c->capacity < pc->room ? c->capacity : pc->room;
 
-	return pc->state == CONN_READY && c->ready && !c->closing && !c->draining && c->active < c->capacity;
+	return pc->state == CONN_READY && c->ready && !c->closing && !c->draining && c->active < room;
 }
 
 /* pool_conn.c */
