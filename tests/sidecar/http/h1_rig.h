@@ -270,7 +270,7 @@ RIG struct rig *rig_new_hostile(enum engine_kind kind, const struct engine_hosti
 		cr_assert_eq(engine_make_hostile(r->engine, how), 0);
 	timer_wheel_init(&r->timers, clock_ns());
 	cr_assert_eq(http_env_init(&r->env, &r->slabs,
-	                           &(struct http_sizes){ .conns = 4, .messages = 4 }, r->engine,
+	                           &(struct http_sizes){ .conns = 4, .tls = 2, .messages = 4 }, r->engine,
 	                           &r->bufs, &r->timers), 0);
 	r->limits = (struct http_limits){ .head_max = 32768, .target_max = 8000, .streams_max = 1,
 		                          .header_timeout_ns = 10 * NS_PER_S,
