@@ -1,7 +1,8 @@
 /*
  * tests/sidecar/io/stream_rig.h - a stream on one side, a plain non-blocking socket on the other.
  *
- * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll.  rig_turn() is one turn of the
+ * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll, both as they are and hostile
+ * (sidecar/io/engine_hostile.h), EACH_CALM_ENGINE only as they are.  rig_turn() is one turn of the
  * engine; every loop in here is bounded.  The bytes both sides send are pattern(position).
  */
 #ifndef RHC_TESTS_SIDECAR_IO_STREAM_RIG_H
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sidecar/io/engine_hostile.h"
 #include "sidecar/io/stream.h"
 #include "sidecar/io/tls.h"
 
@@ -123,21 +125,38 @@ static void rig_on_closed(struct stream *s)
 static const struct stream_events rig_events = { rig_on_open, rig_on_data, rig_on_eof, rig_on_sent,
 	                                         rig_on_closed };
 
+struct rig_mode {
+	enum engine_kind        kind;
+	struct engine_hostility how;
+};
+
+/* Pieces and delays are allowed always; errors of the engine's making only where a test expects them. */
+#define RIG_HOSTILE { .seed = 7, .split = 300, .split_max = 2000, .delay = 300, .delay_max = 4 }
+static const struct rig_mode rig_modes[] = {
+	{ .kind = ENGINE_URING },
+	{ .kind = ENGINE_EPOLL },
+	{ .kind = ENGINE_URING, .how = RIG_HOSTILE },
+	{ .kind = ENGINE_EPOLL, .how = RIG_HOSTILE },
+};
+
 /* NULL: this engine is not allowed here. */
-RIG struct rig *rig_new(enum engine_kind kind, uint32_t small, uint32_t large)
+RIG struct rig *rig_new(const struct rig_mode *mode, uint32_t small, uint32_t large)
 {
 	struct rig *r = calloc(1, sizeof(*r));
 	r->fds = rig_open_fds();
 	cr_assert_eq(buf_pool_init(&r->bufs, small, large), 0);
 	char reason[ENGINE_REASON_MAX];
-	int  rc = engine_new(&(struct engine_conf){ .kind = kind, .bufs = &r->bufs }, reason, &r->engine);
+	int  rc = engine_new(&(struct engine_conf){ .kind = mode->kind, .bufs = &r->bufs }, reason,
+	                      &r->engine);
 	if (rc < 0) {
-		cr_assert_eq(kind, ENGINE_URING, "epoll: %s", reason);
+		cr_assert_eq(mode->kind, ENGINE_URING, "epoll: %s", reason);
 		cr_log_warn("no io_uring here: %s", reason);
 		buf_pool_fini(&r->bufs);
 		free(r);
 		return NULL;
 	}
+	if (mode->how.seed != 0)
+		cr_assert_eq(engine_make_hostile(r->engine, &mode->how), 0);
 	cr_assert_eq(slab_init(&r->txq, "txq", stream_txq_size(), RIG_SLAB), 0);
 	cr_assert_eq(slab_init(&r->tls, "tls", stream_tls_size(), RIG_SLAB), 0);
 	r->env = (struct stream_env){ .engine = r->engine, .bufs = &r->bufs, .txq_slab = &r->txq,
@@ -187,12 +206,14 @@ RIG void rig_free(struct rig *r)
 	free(r);
 }
 
-static const enum engine_kind rig_kinds[] = { ENGINE_URING, ENGINE_EPOLL };
-
-#define EACH_ENGINE_WITH(r, small, large)                                                          \
-	for (size_t k_ = 0; k_ < 2; k_++)                                                          \
-		for (struct rig *r = rig_new(rig_kinds[k_], small, large); r != NULL;              \
+#define EACH_MODE(r, n_modes, small, large)                                                        \
+	for (size_t k_ = 0; k_ < (n_modes); k_++)                                                  \
+		for (struct rig *r = rig_new(&rig_modes[k_], small, large); r != NULL;             \
 		     rig_free(r), r = NULL)
+#define EACH_ENGINE_WITH(r, small, large) EACH_MODE(r, 4, small, large)
+/* Where turns or buffers are counted. */
+#define EACH_CALM_ENGINE(r) EACH_MODE(r, 2, RIG_SMALL, RIG_LARGE)
+#define EACH_CALM_ENGINE_WITH(r, small, large) EACH_MODE(r, 2, small, large)
 #define EACH_ENGINE(r) EACH_ENGINE_WITH(r, RIG_SMALL, RIG_LARGE)
 
 /* ---- sockets ------------------------------------------------------------------------------------ */

@@ -127,7 +127,7 @@ Test(stream_tls, ciphertext_may_arrive_byte_by_byte)
 
 Test(stream_tls, few_buffers_are_enough_for_a_mebibyte)
 {
-	EACH_ENGINE_WITH (r, 12, 12) {
+	EACH_CALM_ENGINE_WITH (r, 12, 12) {
 		WITH_TLS(r, v, 0);
 		uint64_t written = 0, up = 0, down = 0;
 		stream_want(&r->a.s, true, true);
@@ -195,7 +195,7 @@ static void give_back(struct buf **hoarded, uint32_t n)
 
 Test(stream_tls, without_buffers_encryption_waits_and_goes_on)
 {
-	EACH_ENGINE (r) {
+	EACH_CALM_ENGINE (r) {
 		struct buf *hoarded[RIG_SMALL + RIG_LARGE];
 		uint64_t    up = 0;
 		WITH_TLS(r, v, 0);
@@ -265,7 +265,7 @@ static void hold_ciphertext(struct rig *r, struct link *l)
 Test(stream_tls, streams_that_wait_for_buffers_do_not_wait_for_each_other)
 {
 	enum { LINKS = STREAM_STARVED_MAX + 1 };
-	EACH_ENGINE (r) {
+	EACH_CALM_ENGINE (r) {
 		struct link        links[LINKS];
 		struct buf        *hoarded[RIG_SMALL + RIG_LARGE];
 		int                failed = 0, done = 0;
