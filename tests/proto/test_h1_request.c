@@ -338,6 +338,17 @@ Test(h1_request, one_field_more_than_the_array_is_431)
 	cr_assert_eq(parse_at_once(text, n + 6), ERR(FIELDS_TOO_MANY));
 }
 
+Test(h1_request, a_bare_lf_is_told_with_its_byte_not_with_the_end_of_the_head)
+{
+	static const char text[] = "GET /a-path HTTP/1.1\r\nHost: a\r\nAccept: some/thing\n";
+	struct h1_scan    scan = { 0 };
+
+	cr_assert_eq(parse(text, 40, &scan), 0);
+	for (size_t have = 41; have < sizeof(text) - 1; have++)
+		cr_assert_eq(parse(text, have, &scan), 0);
+	cr_assert_eq(parse(S(text), &scan), ERR(BARE_LF));
+}
+
 Test(h1_request, a_slow_head_is_not_parsed_again_for_every_byte)
 {
 	static char    text[8192];
