@@ -277,6 +277,32 @@ def test_a_write_timeout_is_an_api_timeout_error_that_says_so(sidecar, origin):
     assert problem["title"].startswith("Request timed out") and "took no request bytes for 0.4s" in problem["title"]
 
 
+@pytest.mark.parametrize("pause", [0.1, 0.5, 0.9])
+def test_a_slow_app_is_not_mistaken_for_a_slow_upstream(pause, sidecar, origin):
+    """The clock of timeout.write runs only while there are bytes the upstream does not take."""
+    one = sidecar({"orders": origin.url}, defaults={**ONE_TRY, "timeout": {"write": 0.3, "read": 0.3}})
+    with one.connect() as connection:
+        connection.send("PUT /sha HTTP/1.1\r\nHost: orders\r\nContent-Length: 300000\r\n\r\n")
+        for _ in range(3):
+            time.sleep(pause)
+            connection.send(pattern(100000))
+        answer = connection.read()
+    assert answer.status == 200 and b'"bytes":300000' in answer.body, answer
+
+
+def test_a_write_timeout_comes_also_when_the_body_begins_after_the_head(sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={**ONE_TRY, "timeout": {"write": 0.4}})
+    with one.connect(timeout=10) as connection:
+        connection.send("POST /no-read HTTP/1.1\r\nHost: orders\r\nContent-Length: 67108864\r\n\r\n")
+        origin.wait_current(1)  # the head went ahead alone
+        handle = parallel.start(1, lambda _: connection.send(bytes(64 << 20)))
+        answer = connection.read()
+        with contextlib.suppress(OSError):
+            connection.socket.shutdown(socket.SHUT_RDWR)
+        parallel.finish(handle)
+    assert answer.status == 504 and answer.problem["type"] == "urn:rhc:error:write_timeout"
+
+
 def test_the_total_timeout_bounds_all_attempts_together(sidecar, origin):
     one = sidecar({"orders": origin.url}, defaults={"timeout": {"read": 0.4, "total": 1}})
     answer, took = timed(lambda: one.call("orders", "GET", "/hang?key=total"))
