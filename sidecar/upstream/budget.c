@@ -1,12 +1,14 @@
-/* The retry budget: how many retries the first attempts of the last ttl have earned, and a floor. */
+/*
+ * The retry budget: how many retries the first attempts of the last ttl have earned, and a floor.
+ */
 #include "sidecar/base/clock.h"
 #include "sidecar/base/obj.h"
 #include "sidecar/upstream/retry.h"
 
 enum { TOKEN = 1000000 };
 
-void retry_budget_init(struct retry_budget *b, const struct config_retry_budget *rule, uint32_t workers,
-                       uint64_t now_ns)
+void retry_budget_init(struct retry_budget *b, const struct config_retry_budget *rule,
+		       uint32_t workers, uint64_t now_ns)
 {
 	uint64_t rate = (uint64_t)rule->min_per_second * TOKEN / (workers ? workers : 1);
 

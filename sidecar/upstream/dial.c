@@ -1,4 +1,7 @@
-/* One connect on behalf of waiters: lookup, then one address after the other, within timeout.connect. */
+/*
+ * One connect on behalf of waiters: lookup, then one address after the other, within
+ * timeout.connect.
+ */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +17,8 @@ enum {
 	ADDRESS_SHARES_MAX = 4, /* an address gets at least this part of what is left */
 	KEEPALIVE_PROBES = 3,
 };
-#define ADDRESS_SHARE_MIN_NS (UINT64_C(250) * NS_PER_MS) /* RFC 8305 section 8: connection attempt delay */
+#define ADDRESS_SHARE_MIN_NS \
+	(UINT64_C(250) * NS_PER_MS) /* RFC 8305 section 8: connection attempt delay */
 
 static void dial_next(struct pool_dial *d);
 
@@ -37,7 +41,8 @@ static void fail_dns(struct pool_dial *d, enum resolver_error err)
 {
 	d->dns_error = err;
 	d->permanent = resolver_error_permanent(err);
-	snprintf(d->text, sizeof(d->text), "%s (%s)", resolver_error_text(err), d->up->cfg->url.host);
+	snprintf(d->text, sizeof(d->text), "%s (%s)", resolver_error_text(err),
+		 d->up->cfg->url.host);
 	fail(d, error_of_resolver(err));
 }
 
@@ -61,10 +66,11 @@ static void note_failure(struct pool_dial *d, enum rhc_error error, const char *
 
 	d->error = error;
 	snprintf(d->text, sizeof(d->text), "%s (%s)", why,
-	         resolver_addr_text(&d->up->endpoints.row[d->endpoint].addr, addr));
+		 resolver_addr_text(&d->up->endpoints.row[d->endpoint].addr, addr));
 	endpoints_failed(&d->up->endpoints, d->endpoint, upstream_now(d->up));
-	log_event(LOG_POOL, LOG_INFO, "connect_failed", LOG_STR("upstream", d->up->name), LOG_STR("address", addr),
-	          LOG_STR("error", error_row(error)->id), LOG_STR("reason", why));
+	log_event(LOG_POOL, LOG_INFO, "connect_failed", LOG_STR("upstream", d->up->name),
+		  LOG_STR("address", addr), LOG_STR("error", error_row(error)->id),
+		  LOG_STR("reason", why));
 }
 
 /* The connection is given up while it connects; its on_closed will find no dial. */
@@ -101,7 +107,8 @@ static enum http_client_mode mode_of(const struct upstream *up)
 {
 	if (up->pool.h1_only || up->policy->pool.http2 == CONFIG_HTTP2_OFF)
 		return HTTP_CLIENT_H1;
-	return up->policy->pool.http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE ? HTTP_CLIENT_H2_PRIOR : HTTP_CLIENT_AUTO;
+	return up->policy->pool.http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE ? HTTP_CLIENT_H2_PRIOR
+								      : HTTP_CLIENT_AUTO;
 }
 
 static int open_conn(struct pool_dial *d, struct pool_conn *pc)
@@ -144,7 +151,9 @@ static void set_share(struct pool_dial *d, uint64_t now)
 {
 	uint32_t left = endpoints_left(&d->up->endpoints, d->tried);
 	uint64_t rest = d->deadline_ns > now ? d->deadline_ns - now : 0;
-	uint64_t share = left ? rest / (left + 1 < ADDRESS_SHARES_MAX ? left + 1 : ADDRESS_SHARES_MAX) : rest;
+	uint64_t share =
+		left ? rest / (left + 1 < ADDRESS_SHARES_MAX ? left + 1 : ADDRESS_SHARES_MAX)
+		     : rest;
 
 	if (share < ADDRESS_SHARE_MIN_NS)
 		share = rest < ADDRESS_SHARE_MIN_NS ? rest : ADDRESS_SHARE_MIN_NS;
@@ -164,7 +173,9 @@ static bool try_address(struct pool_dial *d)
 	int rc = pc ? open_conn(d, pc) : -ENOBUFS;
 
 	if (rc < 0) {
-		note_failure(d, out_of_something(rc) ? RHC_ERR_overloaded : RHC_ERR_connect_unroutable, strerror(-rc));
+		note_failure(d,
+			     out_of_something(rc) ? RHC_ERR_overloaded : RHC_ERR_connect_unroutable,
+			     strerror(-rc));
 		if (pc) {
 			pc->magic = 0;
 			slab_put(&up->all->conns, pc);
@@ -197,7 +208,9 @@ static uint16_t pick(struct pool_dial *d)
 	uint64_t now = upstream_now(d->up);
 	uint16_t i = endpoints_pick(e, d->tried | d->avoid, now);
 
-	/* All that the call has not been to are used up: those it has been to, but not this dial. */
+	/*
+	 * All that the call has not been to are used up: those it has been to, but not this dial.
+	 */
 	if (i != ENDPOINT_NONE && (d->tried >> i & 1))
 		i = endpoints_pick(e, d->tried, now);
 	return i;
@@ -262,7 +275,8 @@ void dial_on_ready(struct pool_dial *d)
 	upstream_count(d->up, RHC_CTR_connect_ok);
 	upstream_time(d->up, RHC_HIST_connect, c->ready_ns - c->opened_ns);
 	if (stream_is_tls(&c->stream))
-		upstream_count(d->up, stream_tls_resumed(&c->stream) ? RHC_CTR_tls_resumed : RHC_CTR_tls_full);
+		upstream_count(d->up, stream_tls_resumed(&c->stream) ? RHC_CTR_tls_resumed
+								     : RHC_CTR_tls_full);
 	endpoints_ok(&d->up->endpoints, d->endpoint);
 	end(d, DIAL_READY);
 }
@@ -281,7 +295,8 @@ void dial_on_closed(struct pool_dial *d, enum stream_error err, const char *text
 	upstream_count(d->up, RHC_CTR_connect_fail);
 	if (err == STREAM_E_TLS || err == STREAM_E_TLS_CERT || err == STREAM_E_TLS_ALERT)
 		upstream_count(d->up, RHC_CTR_tls_failed);
-	note_failure(d, error_of_connect(err == STREAM_OK ? STREAM_E_RESET : err), text && *text ? text : "closed");
+	note_failure(d, error_of_connect(err == STREAM_OK ? STREAM_E_RESET : err),
+		     text && *text ? text : "closed");
 	if (next_may_help(err))
 		go_on(d);
 	else

@@ -16,52 +16,56 @@
 enum { DNS_MAGIC = 0x444e5331, TRY_TIMEOUT_MS = 2000, TRIES = 3 };
 
 /*
- * Absolute names; names that follow the search list; and asking once more for the reason: c-ares before 1.19 passes
- * over a server that says SERVFAIL or REFUSED and in the end only knows that none was of use.
+ * Absolute names; names that follow the search list; and asking once more for the reason: c-ares
+ * before 1.19 passes over a server that says SERVFAIL or REFUSED and in the end only knows that
+ * none was of use.
  */
 enum dns_kind { DNS_ABSOLUTE, DNS_SEARCH, DNS_REASON, DNS_KINDS };
 
 /* Opened when first needed. */
 struct dns_channel {
-	struct dns   *d;
-	ares_channel  channel; /* NULL: not open */
+	struct dns *d;
+	ares_channel channel; /* NULL: not open */
 	enum dns_kind kind;
 };
 
-/* A socket of c-ares.  Lives until both polls have come back, which may be after c-ares has closed it. */
+/*
+ * A socket of c-ares.  Lives until both polls have come back, which may be after c-ares has closed
+ * it.
+ */
 struct dns_sock {
-	struct list_node    node;
-	struct dns         *d;
+	struct list_node node;
+	struct dns *d;
 	struct dns_channel *channel;
-	int                 fd; /* -1: closed by c-ares */
-	bool                want_rd, want_wr;
-	bool                pinned; /* c-ares is at work on it: whoever called it frees */
-	struct engine_op    rd, wr;
+	int fd; /* -1: closed by c-ares */
+	bool want_rd, want_wr;
+	bool pinned; /* c-ares is at work on it: whoever called it frees */
+	struct engine_op rd, wr;
 };
 
 struct dns {
-	uint32_t            magic;
-	struct engine      *engine;
+	uint32_t magic;
+	struct engine *engine;
 	struct timer_wheel *timers;
-	struct timer        timer;
-	struct list         socks;
-	uint32_t            n_asks;
-	bool                stopped;
-	char               *servers;
-	int                 try_timeout_ms;
-	struct dns_channel  channel[DNS_KINDS];
+	struct timer timer;
+	struct list socks;
+	uint32_t n_asks;
+	bool stopped;
+	char *servers;
+	int try_timeout_ms;
+	struct dns_channel channel[DNS_KINDS];
 };
 
 struct dns_ask {
 	struct dns *d;
-	dns_done   *done; /* NULL: forgotten */
-	void       *arg;
-	bool        over; /* done was called: dns_lookup() still looks */
-	bool        within; /* dns_lookup() has not returned */
-	bool        reasoned; /* the second question was asked */
-	uint16_t    port;
-	int         family;
-	char        host[];
+	dns_done *done; /* NULL: forgotten */
+	void *arg;
+	bool over;     /* done was called: dns_lookup() still looks */
+	bool within;   /* dns_lookup() has not returned */
+	bool reasoned; /* the second question was asked */
+	uint16_t port;
+	int family;
+	char host[];
 };
 
 /* ---- sockets ---- */
@@ -96,10 +100,14 @@ static void on_ready(struct dns_sock *s, bool read, int res)
 		sock_release(s);
 		return;
 	}
-	/* Cancelled because it was not wanted for a moment: nothing to process, but perhaps wanted again. */
+	/*
+	 * Cancelled because it was not wanted for a moment: nothing to process, but perhaps wanted
+	 * again.
+	 */
 	if (res != -ECANCELED) {
 		s->pinned = true;
-		ares_process_fd(s->channel->channel, read ? s->fd : ARES_SOCKET_BAD, read ? ARES_SOCKET_BAD : s->fd);
+		ares_process_fd(s->channel->channel, read ? s->fd : ARES_SOCKET_BAD,
+				read ? ARES_SOCKET_BAD : s->fd);
 		s->pinned = false;
 		arm_timer(d);
 	}
@@ -123,7 +131,8 @@ static void on_writable(struct engine *e, struct engine_op *op, int res)
 
 static struct dns_sock *sock_find(struct dns *d, int fd)
 {
-	LIST_FOREACH (n, &d->socks) {
+	LIST_FOREACH(n, &d->socks)
+	{
 		struct dns_sock *s = LIST_ENTRY(n, struct dns_sock, node);
 
 		if (s->fd == fd)
@@ -145,7 +154,9 @@ static struct dns_sock *sock_new(struct dns_channel *channel, int fd)
 {
 	struct dns_sock *s = calloc(1, sizeof(*s));
 
-	/* Without it the question goes unanswered and times out: the caller's answer is the same. */
+	/*
+	 * Without it the question goes unanswered and times out: the caller's answer is the same.
+	 */
 	if (!s)
 		return NULL;
 	s->d = channel->d;
@@ -219,7 +230,8 @@ static void on_timer(struct timer *t)
 static int set_servers(ares_channel channel, const char *servers)
 {
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* since 1.24 the shorter name knows ports as well */
+#pragma GCC diagnostic ignored \
+	"-Wdeprecated-declarations" /* since 1.24 the shorter name knows ports as well */
 	return ares_set_servers_ports_csv(channel, servers);
 #pragma GCC diagnostic pop
 }
@@ -242,7 +254,8 @@ static int open_channel(struct dns_channel *c)
 {
 	struct dns *d = c->d;
 	struct ares_options o = { 0 };
-	int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
+	int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
+		   ARES_OPT_SOCK_STATE_CB;
 	char lookups[] = "b"; /* servers only: the hosts file is ours, and is read when we say */
 	int rc;
 
@@ -255,7 +268,7 @@ static int open_channel(struct dns_channel *c)
 	if (c->kind != DNS_SEARCH)
 		mask |= ARES_OPT_DOMAINS; /* none */
 #ifdef ARES_OPT_QUERY_CACHE
-	mask |= ARES_OPT_QUERY_CACHE; /* none: resolver.c keeps answers, under the rules of the configuration */
+	mask |= ARES_OPT_QUERY_CACHE; /* none: resolver.c keeps answers, by our rules */
 #endif
 	rc = ares_init_options(&c->channel, &o, mask);
 	if (rc == ARES_SUCCESS && d->servers) {
@@ -388,14 +401,16 @@ static uint32_t ttl_of(const struct ares_addrinfo *ai)
 
 static void collect(const struct ares_addrinfo *ai, uint16_t port, struct dns_found *f)
 {
-	for (const struct ares_addrinfo_node *n = ai->nodes; n && f->n < RESOLVER_ADDRS_MAX; n = n->ai_next) {
+	for (const struct ares_addrinfo_node *n = ai->nodes; n && f->n < RESOLVER_ADDRS_MAX;
+	     n = n->ai_next) {
 		union resolver_addr *a = &f->addr[f->n];
 
 		if (n->ai_family == AF_INET && n->ai_addrlen >= (ares_socklen_t)sizeof(a->in)) {
 			memcpy(&a->in, n->ai_addr, sizeof(a->in));
 			a->in.sin_port = htons(port);
 			f->n++;
-		} else if (n->ai_family == AF_INET6 && n->ai_addrlen >= (ares_socklen_t)sizeof(a->in6)) {
+		} else if (n->ai_family == AF_INET6 &&
+			   n->ai_addrlen >= (ares_socklen_t)sizeof(a->in6)) {
 			memcpy(&a->in6, n->ai_addr, sizeof(a->in6));
 			a->in6.sin6_port = htons(port);
 			f->n++;
@@ -409,7 +424,9 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 static void ask(struct dns_ask *a, ares_channel channel)
 {
 	struct ares_addrinfo_hints hints = {
-		.ai_flags = ARES_AI_NOSORT, .ai_family = a->family, .ai_socktype = SOCK_STREAM,
+		.ai_flags = ARES_AI_NOSORT,
+		.ai_family = a->family,
+		.ai_socktype = SOCK_STREAM,
 	};
 
 	ares_getaddrinfo(channel, a->host, NULL, &hints, on_answer, a);
@@ -463,13 +480,15 @@ static struct dns_ask *ask_new(struct dns *d, const char *host, enum config_fami
 	if (!a)
 		return NULL;
 	a->d = d;
-	a->family = family == CONFIG_FAMILY_IPV4 ? AF_INET : family == CONFIG_FAMILY_IPV6 ? AF_INET6 : AF_UNSPEC;
+	a->family = family == CONFIG_FAMILY_IPV4   ? AF_INET
+		    : family == CONFIG_FAMILY_IPV6 ? AF_INET6
+						   : AF_UNSPEC;
 	memcpy(a->host, host, n);
 	return a;
 }
 
-struct dns_ask *dns_lookup(struct dns *d, const char *host, uint16_t port, enum config_family family, bool search,
-                           dns_done *done, void *arg)
+struct dns_ask *dns_lookup(struct dns *d, const char *host, uint16_t port,
+			   enum config_family family, bool search, dns_done *done, void *arg)
 {
 	ares_channel channel = channel_of(d, search ? DNS_SEARCH : DNS_ABSOLUTE);
 	struct dns_ask *a = channel ? ask_new(d, host, family) : NULL;

@@ -40,7 +40,10 @@ static void add(struct dns_found *f, const char *ip, uint16_t port, enum config_
 		f->n++;
 }
 
-/* RFC 6761 section 6.3: localhost and everything below it is the loopback, whatever a server would say. */
+/*
+ * RFC 6761 section 6.3: localhost and everything below it is the loopback, whatever a server would
+ * say.
+ */
 static bool is_localhost(const char *host)
 {
 	static const char name[] = "localhost";
@@ -70,7 +73,7 @@ static bool line_has(char *line, const char *host, char **ret_ip)
 }
 
 static bool from_hosts(const char *path, const char *host, uint16_t port, enum config_family family,
-                       struct dns_found *f)
+		       struct dns_found *f)
 {
 	char line[HOSTS_LINE_MAX], name[256], *ip;
 	FILE *file = fopen(path ? path : "/etc/hosts", "re");
@@ -95,8 +98,8 @@ static bool from_hosts(const char *path, const char *host, uint16_t port, enum c
 	return found;
 }
 
-enum dns_local dns_local(const char *hosts_file, const char *host, uint16_t port, enum config_family family,
-                         struct dns_found *f)
+enum dns_local dns_local(const char *hosts_file, const char *host, uint16_t port,
+			 enum config_family family, struct dns_found *f)
 {
 	union resolver_addr a;
 
@@ -156,7 +159,8 @@ bool resolver_addr_equal(const union resolver_addr *a, const union resolver_addr
 	if (a->any.sa_family != b->any.sa_family)
 		return false;
 	if (a->any.sa_family == AF_INET)
-		return a->in.sin_port == b->in.sin_port && a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
+		return a->in.sin_port == b->in.sin_port &&
+		       a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
 	return a->in6.sin6_port == b->in6.sin6_port &&
 	       memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof(a->in6.sin6_addr)) == 0;
 }

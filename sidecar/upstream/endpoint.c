@@ -16,7 +16,10 @@ static struct endpoint *find(struct endpoints *e, const union resolver_addr *add
 	return NULL;
 }
 
-/* A row nobody uses any more, or a new one.  NULL: all are still in use by connections to former addresses. */
+/*
+ * A row nobody uses any more, or a new one.  NULL: all are still in use by connections to former
+ * addresses.
+ */
 static struct endpoint *vacant(struct endpoints *e)
 {
 	for (uint32_t i = 0; i < e->n; i++)
@@ -25,7 +28,8 @@ static struct endpoint *vacant(struct endpoints *e)
 	return e->n < RESOLVER_ADDRS_MAX ? &e->row[e->n++] : NULL;
 }
 
-void endpoints_update(struct endpoints *e, const union resolver_addr *addrs, uint32_t n, uint32_t generation)
+void endpoints_update(struct endpoints *e, const union resolver_addr *addrs, uint32_t n,
+		      uint32_t generation)
 {
 	if (generation == e->generation && e->n > 0)
 		return;

@@ -7,7 +7,8 @@
 #include "sidecar/base/clock.h"
 #include "sidecar/upstream/resolver.h"
 
-_Static_assert((int)CONFIG_FAILURE_TIMEOUT < (int)ERROR_FAILURE_NEVER, "failures are bits of a set");
+_Static_assert((int)CONFIG_FAILURE_TIMEOUT < (int)ERROR_FAILURE_NEVER,
+	       "failures are bits of a set");
 
 /* clang-format off */
 #define FAILURE_DNS      CONFIG_FAILURE_DNS
@@ -47,7 +48,10 @@ const char *error_class_name(enum error_class c)
 	return names[c];
 }
 
-/* The titles are ours; %s is the only directive, so it is replaced by hand and no format is not a literal. */
+/*
+ * The titles are ours; %s is the only directive, so it is replaced by hand and no format is not a
+ * literal.
+ */
 const char *error_title(enum rhc_error id, uint64_t waited_ns, char *out, size_t cap)
 {
 	const char *title = error_row(id)->title;
@@ -58,7 +62,8 @@ const char *error_title(enum rhc_error id, uint64_t waited_ns, char *out, size_t
 		snprintf(out, cap, "%s", title);
 	else
 		snprintf(out, cap, "%.*s%llu.%llus%s", (int)(at - title), title,
-		         (unsigned long long)(tenths / 10), (unsigned long long)(tenths % 10), at + 2);
+			 (unsigned long long)(tenths / 10), (unsigned long long)(tenths % 10),
+			 at + 2);
 	return out;
 }
 

@@ -1,9 +1,11 @@
 /*
- * sidecar/upstream/errors.h - what each error of a call means: status, Proxy-Status, flag, class, title, policy.
+ * sidecar/upstream/errors.h - what each error of a call means: status, Proxy-Status, flag, class,
+ * title, policy.
  *
- * Shape    A constant row per enum rhc_error (shm/errors.def), made from errors.def; and the mappings from what
- *          the floors below report to those ids.
- * Used by  the exchange for its own answers and logs, the guard for verdicts, retry.h for decisions.
+ * Shape    A constant row per enum rhc_error (shm/errors.def), made from errors.def; and the
+ *          mappings from what the floors below report to those ids.
+ * Used by  the exchange for its own answers and logs, the guard for verdicts, retry.h for
+ *          decisions.
  * Never    allocates.  Rows are constant; every string is static.
  * See      RFC 9209 (Proxy-Status), sidecar/upstream/README.md.
  */
@@ -32,19 +34,22 @@ enum error_class {
 enum error_again {
 	ERROR_AGAIN_NO,
 	ERROR_AGAIN_UNSENT, /* no byte of the request was sent: any method */
-	ERROR_AGAIN_SENT, /* the upstream may have acted on it: method, key and body decide */
+	ERROR_AGAIN_SENT,   /* the upstream may have acted on it: method, key and body decide */
 };
 
-enum { ERROR_FAILURE_NEVER = 31 }; /* failure of a row: neither counted nor retried, whatever is configured */
+enum {
+	ERROR_FAILURE_NEVER = 31
+}; /* failure of a row: neither counted nor retried, whatever is configured */
 enum { ERROR_TITLE_MAX = 160 };
 
 struct error_row {
-	const char *id; /* "circuit_open": metric label, urn:rhc:error:<id>, details of Proxy-Status */
-	uint16_t    status;
-	uint8_t     class; /* enum error_class */
-	uint8_t     failure; /* enum config_failure, or ERROR_FAILURE_NEVER */
-	uint8_t     again; /* enum error_again */
-	uint8_t     retry_after_s;
+	const char
+		*id; /* "circuit_open": metric label, urn:rhc:error:<id>, details of Proxy-Status */
+	uint16_t status;
+	uint8_t class;   /* enum error_class */
+	uint8_t failure; /* enum config_failure, or ERROR_FAILURE_NEVER */
+	uint8_t again;   /* enum error_again */
+	uint8_t retry_after_s;
 	const char *proxy_status;
 	const char *flag;
 	const char *title; /* may hold one %s */
@@ -67,8 +72,8 @@ enum rhc_error error_of_connect(enum stream_error err);
 enum rhc_error error_of_resolver(enum resolver_error err);
 
 /*
- * A message that failed.  head_done: its final response head had been delivered, so the failure is one within
- * the body.
+ * A message that failed.  head_done: its final response head had been delivered, so the failure is
+ * one within the body.
  */
 enum rhc_error error_of_message(enum message_error err, uint16_t http_error, bool head_done);
 

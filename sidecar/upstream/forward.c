@@ -1,4 +1,7 @@
-/* Targets of the forward proxy: made when they are first asked for, a bounded number, idle ones give way. */
+/*
+ * Targets of the forward proxy: made when they are first asked for, a bounded number, idle ones
+ * give way.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +12,11 @@
 enum { HOST_MAX = 253 };
 
 struct forward {
-	struct upstream        up;
-	struct config_upstream cfg; /* the defaults' policy, copied by value: strings stay the configuration's */
-	uint64_t               used_ns;
-	char                   host[HOST_MAX + 1];
+	struct upstream up;
+	struct config_upstream
+		cfg; /* the defaults' policy, copied by value: strings stay the configuration's */
+	uint64_t used_ns;
+	char host[HOST_MAX + 1];
 };
 
 static struct forward *forward_of(struct upstream *up)
@@ -32,7 +36,8 @@ static bool is(const struct upstream *up, struct http_str host, uint16_t port)
 {
 	const struct config_url *url = &up->cfg->url;
 
-	return url->port == port && http_str_ieq(host, (struct http_str){ url->host, (uint32_t)strlen(url->host) });
+	return url->port == port &&
+	       http_str_ieq(host, (struct http_str){ url->host, (uint32_t)strlen(url->host) });
 }
 
 /* A free place; if there is none, the one of the target that is idle for longest. */
@@ -45,7 +50,9 @@ static int place(struct upstreams *all)
 
 		if (!up)
 			return i;
-		if (upstream_idle(up) && (oldest < 0 || forward_of(up)->used_ns < forward_of(all->forward[oldest])->used_ns))
+		if (upstream_idle(up) &&
+		    (oldest < 0 ||
+		     forward_of(up)->used_ns < forward_of(all->forward[oldest])->used_ns))
 			oldest = i;
 	}
 	if (oldest >= 0) {
@@ -63,10 +70,12 @@ static struct upstream *make(struct upstreams *all, struct http_str host, uint16
 		return NULL;
 	memcpy(f->host, host.p, host.n);
 	f->cfg.name = UPSTREAM_FORWARD_NAME;
-	f->cfg.url = (struct config_url){ .text = f->host, .host = f->host, .path = "", .port = port };
+	f->cfg.url =
+		(struct config_url){ .text = f->host, .host = f->host, .path = "", .port = port };
 	f->cfg.policy = all->cfg->defaults;
 	f->up.forward = true;
-	if (upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL, (uint32_t)all->forward_index) < 0) {
+	if (upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL,
+			  (uint32_t)all->forward_index) < 0) {
 		free(f);
 		return NULL;
 	}
@@ -94,7 +103,10 @@ struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, 
 	return all->forward[at];
 }
 
-/* '*' any run of characters, '?' any one; letter case does not matter.  Linear: one place to come back to. */
+/*
+ * '*' any run of characters, '?' any one; letter case does not matter.  Linear: one place to come
+ * back to.
+ */
 static bool glob(const char *pattern, struct http_str text)
 {
 	const char *star = NULL;

@@ -111,7 +111,8 @@ static bool refused_by_breaker(struct guard_ticket *t, bool again, uint64_t now_
 
 	if (!t->up->guard.breaks)
 		return false;
-	a = again ? rhc_breaker_readmit(b, now_ms, &t->permit, &why) : rhc_breaker_admit(b, now_ms, &t->permit, &why);
+	a = again ? rhc_breaker_readmit(b, now_ms, &t->permit, &why)
+		  : rhc_breaker_admit(b, now_ms, &t->permit, &why);
 	t->probe = a == RHC_ADMIT_PROBE;
 	if (a != RHC_ADMIT_REFUSE)
 		return false;
@@ -169,7 +170,8 @@ static enum guard_answer no_wait(struct guard_ticket *t, uint64_t now_ms, uint64
 	return GUARD_TIMEOUT;
 }
 
-static enum guard_answer take_slot(struct guard_ticket *t, uint64_t deadline_ns, uint64_t now_ms, uint64_t *wake)
+static enum guard_answer take_slot(struct guard_ticket *t, uint64_t deadline_ns, uint64_t now_ms,
+				   uint64_t *wake)
 {
 	struct rhc_bulkhead *b = &t->up->guard.bulkhead;
 	enum rhc_take took = rhc_bulkhead_try(b, now_ms, &t->slot, wake);
@@ -247,13 +249,14 @@ static void on_timer(struct timer *timer)
 }
 
 /*
- * The circuit opened while they waited: nobody of them can go, so nobody waits out his time.  One that would be let
- * through as a probe keeps its place: readmit decides when its slot comes.
+ * The circuit opened while they waited: nobody of them can go, so nobody waits out his time.  One
+ * that would be let through as a probe keeps its place: readmit decides when its slot comes.
  */
 static void refuse_waiters(struct upstream *up, uint64_t now_ms, uint64_t *wake)
 {
 	while (up->guard.bulkhead.first) {
-		struct guard_ticket *t = CONTAINER_OF(up->guard.bulkhead.first, struct guard_ticket, waiter);
+		struct guard_ticket *t =
+			CONTAINER_OF(up->guard.bulkhead.first, struct guard_ticket, waiter);
 
 		if (!refused_by_breaker(t, true, now_ms))
 			return;
@@ -329,8 +332,8 @@ static bool slow(const struct upstream *up, uint64_t took_ns)
 	return rule->threshold_bp > 0 && took_ns >= rule->duration_ns;
 }
 
-static enum rhc_outcome count_outcome(struct upstream *up, enum guard_outcome outcome, enum rhc_error error,
-                                      uint64_t took_ns)
+static enum rhc_outcome count_outcome(struct upstream *up, enum guard_outcome outcome,
+				      enum rhc_error error, uint64_t took_ns)
 {
 	if (outcome == GUARD_IGNORED) {
 		upstream_count(up, RHC_CTR_att_ignored);
@@ -365,7 +368,8 @@ static void give_back(struct guard_ticket *t, enum rhc_outcome outcome, enum rhc
 		guard_wake_mask(all, wake);
 }
 
-void guard_done(struct guard_ticket *t, enum guard_outcome outcome, enum rhc_error error, uint64_t took_ns)
+void guard_done(struct guard_ticket *t, enum guard_outcome outcome, enum rhc_error error,
+		uint64_t took_ns)
 {
 	assert(t->state == TICKET_ADMITTED);
 	give_back(t, count_outcome(t->up, outcome, error, took_ns), error);
@@ -413,7 +417,8 @@ void guard_second(struct upstreams *all)
 
 	for (uint32_t i = 0; i < all->n; i++) {
 		rhc_breaker_tick(&all->up[i].guard.breaker, now_ms);
-		rhc_bulkhead_reconcile(all->seg, all->up[i].index, now_ms, &all->env.worker->ring, &wake);
+		rhc_bulkhead_reconcile(all->seg, all->up[i].index, now_ms, &all->env.worker->ring,
+				       &wake);
 	}
 	guard_wake_mask(all, wake);
 }

@@ -9,7 +9,14 @@
 #include "sidecar/base/obj.h"
 #include "sidecar/upstream/upstream.h"
 
-enum { HEALTH_IDLE, HEALTH_RESOLVING, HEALTH_CONNECTING, HEALTH_ASKING, HEALTH_TELLING, HEALTH_CLOSING };
+enum {
+	HEALTH_IDLE,
+	HEALTH_RESOLVING,
+	HEALTH_CONNECTING,
+	HEALTH_ASKING,
+	HEALTH_TELLING,
+	HEALTH_CLOSING
+};
 enum { PATH_MAX_LEN = 2048, AUTHORITY_MAX = 272 };
 
 static const struct http_conn_events conn_events;
@@ -36,11 +43,12 @@ static void publish(struct upstream *up, const struct health_result *r, bool cha
 		return;
 	rhc_event_put(&all->env.worker->ring, RHC_EV_health, up->index, now_ms, arg);
 	if (r->reachable)
-		log_event(LOG_HEALTH, LOG_INFO, "reachable", LOG_STR("upstream", up->name), LOG_U64("took_ms", took_ms));
+		log_event(LOG_HEALTH, LOG_INFO, "reachable", LOG_STR("upstream", up->name),
+			  LOG_U64("took_ms", took_ms));
 	else
 		log_event(LOG_HEALTH, LOG_WARN, "unreachable", LOG_STR("upstream", up->name),
-		          LOG_STR("error", error_row(r->error)->id), LOG_STR("reason", r->text),
-		          LOG_U64("took_ms", took_ms));
+			  LOG_STR("error", error_row(r->error)->id), LOG_STR("reason", r->text),
+			  LOG_U64("took_ms", took_ms));
 }
 
 /* Everything is let go; the connection still has to say that it is closed. */
@@ -98,11 +106,11 @@ static void on_timer(struct timer *t)
 		return;
 	if (h->state != HEALTH_TELLING) {
 		enum rhc_error error = h->state == HEALTH_RESOLVING    ? RHC_ERR_dns_timeout
-		                       : h->state == HEALTH_CONNECTING ? RHC_ERR_connect_timeout
-		                                                       : RHC_ERR_read_timeout;
+				       : h->state == HEALTH_CONNECTING ? RHC_ERR_connect_timeout
+								       : RHC_ERR_read_timeout;
 
 		snprintf(text, sizeof(text), "no answer within %u ms",
-		         (unsigned)config_ms(up->policy->health.timeout_ns));
+			 (unsigned)config_ms(up->policy->health.timeout_ns));
 		set_failure(h, error, text);
 	}
 	finish(up);
@@ -116,9 +124,11 @@ static bool next_address(struct upstream *up)
 	struct http_client_options o = {
 		.tls = up->pool.h1_only ? up->tls.h1 : up->tls.any,
 		.server_name = up->server_name,
-		.mode = up->pool.h1_only || up->policy->pool.http2 == CONFIG_HTTP2_OFF ? HTTP_CLIENT_H1
-		        : up->policy->pool.http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE       ? HTTP_CLIENT_H2_PRIOR
-		                                                                       : HTTP_CLIENT_AUTO,
+		.mode = up->pool.h1_only || up->policy->pool.http2 == CONFIG_HTTP2_OFF
+				? HTTP_CLIENT_H1
+			: up->policy->pool.http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE
+				? HTTP_CLIENT_H2_PRIOR
+				: HTTP_CLIENT_AUTO,
 		.limits = &h->limits,
 		.ev = &conn_events,
 		.owner = up,
@@ -134,7 +144,8 @@ static bool next_address(struct upstream *up)
 	rc = http_client_open(up->all->env.http, &o, &h->conn);
 	if (rc < 0) {
 		h->conn = NULL;
-		set_failure(h, rc == -ENOBUFS ? RHC_ERR_overloaded : RHC_ERR_connect_unroutable, strerror(-rc));
+		set_failure(h, rc == -ENOBUFS ? RHC_ERR_overloaded : RHC_ERR_connect_unroutable,
+			    strerror(-rc));
 		return false;
 	}
 	h->state = HEALTH_CONNECTING;
@@ -191,7 +202,7 @@ static int send_request(struct upstream *up, struct message *m)
 		.fields_max = 2,
 	};
 	int n = snprintf(path, sizeof(path), "%s%s", up->cfg->url.path ? up->cfg->url.path : "",
-	                 up->policy->health.path);
+			 up->policy->health.path);
 
 	if (n >= (int)sizeof(path))
 		return -E2BIG;
@@ -199,8 +210,10 @@ static int send_request(struct upstream *up, struct message *m)
 	head.path = (struct http_str){ path, (uint32_t)n };
 	head.authority = (struct http_str){ authority, (uint32_t)strlen(authority) };
 	head.scheme = up->cfg->url.tls ? HTTP_STR("https") : HTTP_STR("http");
-	(void)http_head_add(&head, HTTP_FIELD_USER_AGENT, http_field_name(HTTP_FIELD_USER_AGENT), HTTP_STR(agent));
-	(void)http_head_add(&head, HTTP_FIELD_ACCEPT, http_field_name(HTTP_FIELD_ACCEPT), HTTP_STR("*/*"));
+	(void)http_head_add(&head, HTTP_FIELD_USER_AGENT, http_field_name(HTTP_FIELD_USER_AGENT),
+			    HTTP_STR(agent));
+	(void)http_head_add(&head, HTTP_FIELD_ACCEPT, http_field_name(HTTP_FIELD_ACCEPT),
+			    HTTP_STR("*/*"));
 	return message_send_head(m, &head, true);
 }
 
@@ -238,7 +251,8 @@ static void on_conn_closed(struct http_conn *c, enum stream_error err, const cha
 	}
 	if (h->state != HEALTH_CONNECTING)
 		return; /* the message has said what there is to say */
-	set_failure(h, error_of_connect(err == STREAM_OK ? STREAM_E_RESET : err), text && *text ? text : "closed");
+	set_failure(h, error_of_connect(err == STREAM_OK ? STREAM_E_RESET : err),
+		    text && *text ? text : "closed");
 	if (!next_address(up))
 		finish_soon(up);
 }
@@ -299,7 +313,8 @@ static void on_error(struct message *m, enum message_error err, bool unprocessed
 	struct upstream *up = m->owner;
 
 	(void)unprocessed;
-	set_failure(&up->health, error_of_message(err, m->http_error, false), message_error_text(err));
+	set_failure(&up->health, error_of_message(err, m->http_error, false),
+		    message_error_text(err));
 	finish(up);
 }
 
@@ -313,8 +328,9 @@ static const struct message_events message_events = {
 
 /* ---- beginning ---- */
 
-int health_check(struct upstream *up, void (*done)(void *owner, struct upstream *up, const struct health_result *r),
-                 void *owner)
+int health_check(struct upstream *up,
+		 void (*done)(void *owner, struct upstream *up, const struct health_result *r),
+		 void *owner)
 {
 	struct health *h = &up->health;
 	enum resolver_error err = RESOLVER_OK;
@@ -363,7 +379,8 @@ static void on_interval(struct timer *t)
 
 	timer_set_in(up->all->env.timers, t, up->policy->health.interval_ns);
 	if (!others_do(up->all))
-		(void)health_check(up, NULL, NULL); /* -EALREADY: the last one is slow, and says so itself */
+		(void)health_check(up, NULL,
+				   NULL); /* -EALREADY: the last one is slow, and says so itself */
 }
 
 void health_init(struct upstream *up)
@@ -379,7 +396,8 @@ void health_init(struct upstream *up)
 	h->dns.done = on_resolved;
 	/* Spread, so that many upstreams are not all asked in the same instant. */
 	if (up->policy->health.interval_ns && !up->forward)
-		timer_set_in(env->timers, &h->interval, rng_below(env->rng, up->policy->health.interval_ns) + 1);
+		timer_set_in(env->timers, &h->interval,
+			     rng_below(env->rng, up->policy->health.interval_ns) + 1);
 }
 
 bool health_idle(const struct upstream *up)

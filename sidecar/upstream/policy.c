@@ -21,7 +21,7 @@ static uint32_t lease_ms(const struct config_policy *p)
 {
 	const struct config_timeout *t = &p->timeout;
 	uint64_t ms = config_ms(t->pool_ns) + config_ms(t->connect_ns) + config_ms(t->write_ns) +
-	              config_ms(t->read_ns) + LEASE_GRACE_MS;
+		      config_ms(t->read_ns) + LEASE_GRACE_MS;
 
 	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
@@ -56,8 +56,8 @@ static bool forwards(const struct config *cfg)
 	return cfg->forward_proxy.enabled && cfg->forward_proxy.allow.len > 0;
 }
 
-static int declare(struct rhc_segment *seg, const char *name, const struct config_policy *p, bool breaks,
-                   uint64_t now_ms, uint64_t *wake, char *why, size_t cap)
+static int declare(struct rhc_segment *seg, const char *name, const struct config_policy *p,
+		   bool breaks, uint64_t now_ms, uint64_t *wake, char *why, size_t cap)
 {
 	struct rhc_policy policy;
 	uint32_t index;
@@ -71,15 +71,17 @@ static int declare(struct rhc_segment *seg, const char *name, const struct confi
 	return rc;
 }
 
-int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms, uint64_t *wake, char *why,
-                      size_t cap)
+int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms,
+		      uint64_t *wake, char *why, size_t cap)
 {
 	int rc = 0;
 
 	for (uint32_t i = 0; i < cfg->upstreams_len && rc == 0; i++)
-		rc = declare(seg, cfg->upstreams[i].name, &cfg->upstreams[i].policy, true, now_ms, wake, why, cap);
+		rc = declare(seg, cfg->upstreams[i].name, &cfg->upstreams[i].policy, true, now_ms,
+			     wake, why, cap);
 	if (rc == 0 && forwards(cfg))
-		rc = declare(seg, UPSTREAM_FORWARD_NAME, &cfg->defaults, false, now_ms, wake, why, cap);
+		rc = declare(seg, UPSTREAM_FORWARD_NAME, &cfg->defaults, false, now_ms, wake, why,
+			     cap);
 	return rc;
 }
 
@@ -102,8 +104,8 @@ static bool offers(const struct config_strings *list, const char *what)
 	return false;
 }
 
-static int policy_new(const struct config_upstream *u, const char *alpn, struct tls_policy **ret, char *why,
-                      size_t cap)
+static int policy_new(const struct config_upstream *u, const char *alpn, struct tls_policy **ret,
+		      char *why, size_t cap)
 {
 	const struct config_tls *t = &u->policy.tls;
 	struct tls_options o = {

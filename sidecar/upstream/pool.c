@@ -6,7 +6,9 @@
 #include "sidecar/base/obj.h"
 #include "sidecar/upstream/pool_private.h"
 
-enum { CHOICES_MAX = 8 }; /* ready connections looked at for one to an address the call has not been to */
+enum {
+	CHOICES_MAX = 8
+}; /* ready connections looked at for one to an address the call has not been to */
 
 /* Begin a message.  NULL: a slab is empty. */
 static struct message *start(struct pool_wait *w, struct pool_conn *pc)
@@ -36,15 +38,16 @@ static bool may_dial(const struct upstream *up)
 }
 
 /*
- * The connection used last, for its warm window and cache; of two to different addresses the one whose address has
- * less to do; for a retry one to an address the call has not been to.
+ * The connection used last, for its warm window and cache; of two to different addresses the one
+ * whose address has less to do; for a retry one to an address the call has not been to.
  */
 static struct pool_conn *choose(struct upstream *up, const struct pool_wait *w)
 {
 	struct pool_conn *best = NULL, *been = NULL;
 	unsigned looked = 0;
 
-	LIST_FOREACH (n, &up->pool.avail) {
+	LIST_FOREACH(n, &up->pool.avail)
+	{
 		struct pool_conn *pc = LIST_ENTRY(n, struct pool_conn, avail);
 		const struct endpoint *row = up->endpoints.row;
 
@@ -53,7 +56,8 @@ static struct pool_conn *choose(struct upstream *up, const struct pool_wait *w)
 		if (w->tried >> pc->endpoint & 1) {
 			been = been ? been : pc;
 		} else if (best) {
-			if (pc->endpoint != best->endpoint && row[pc->endpoint].in_flight < row[best->endpoint].in_flight)
+			if (pc->endpoint != best->endpoint &&
+			    row[pc->endpoint].in_flight < row[best->endpoint].in_flight)
 				best = pc;
 			break;
 		} else {
@@ -110,7 +114,8 @@ static struct pool_dial *shared_dial(struct upstream *up)
 
 	if (room <= 1)
 		return NULL;
-	LIST_FOREACH (n, &up->pool.dials) {
+	LIST_FOREACH(n, &up->pool.dials)
+	{
 		struct pool_dial *d = LIST_ENTRY(n, struct pool_dial, node);
 
 		if (d->state <= DIAL_CONNECTING && d->sharers < room && now < d->begun_ns + young)
@@ -131,7 +136,8 @@ static void evict_for(struct upstream *up, const struct pool_wait *w)
 /* Connects for those who have none, as far as the limit goes. */
 static void dial_for_waits(struct upstream *up)
 {
-	LIST_FOREACH (n, &up->pool.waits) {
+	LIST_FOREACH(n, &up->pool.waits)
+	{
 		struct pool_wait *w = LIST_ENTRY(n, struct pool_wait, node);
 		struct pool_dial *d;
 
@@ -157,7 +163,9 @@ static void queue(struct upstream *up, struct pool_wait *w)
 	list_push_back(&p->waits, &w->node);
 	p->n_waits++;
 	dial_for_waits(up);
-	/* There may be room that only the turn's work may give away: somebody was waiting before. */
+	/*
+	 * There may be room that only the turn's work may give away: somebody was waiting before.
+	 */
 	if (!list_empty(&p->avail))
 		pool_work_later(up);
 }
@@ -216,13 +224,14 @@ static void on_wait_timer(struct timer *t)
 	struct upstream *up = w->up;
 
 	if (w->deadline_ns && clock_ns() >= w->deadline_ns) {
-		snprintf(w->text, sizeof(w->text), "%s", "no time left while waiting for a connection");
+		snprintf(w->text, sizeof(w->text), "%s",
+			 "no time left while waiting for a connection");
 		refuse(w, RHC_ERR_deadline_total);
 		return;
 	}
 	upstream_count(up, RHC_CTR_pool_timeout);
-	snprintf(w->text, sizeof(w->text), "%u connections, none of them free, %u waiting", up->pool.n_conns,
-	         up->pool.n_waits);
+	snprintf(w->text, sizeof(w->text), "%u connections, none of them free, %u waiting",
+		 up->pool.n_conns, up->pool.n_waits);
 	refuse(w, RHC_ERR_pool_timeout);
 }
 
@@ -252,7 +261,8 @@ static struct pool_wait *sharer(struct upstream *up, const struct pool_dial *d)
 {
 	if (d->sharers == 0)
 		return NULL;
-	LIST_FOREACH (n, &up->pool.waits) {
+	LIST_FOREACH(n, &up->pool.waits)
+	{
 		struct pool_wait *w = LIST_ENTRY(n, struct pool_wait, node);
 
 		if (w->dial == d)
@@ -277,7 +287,9 @@ static void tell_failure(struct upstream *up, struct pool_dial *d)
 	}
 }
 
-/* It was dialled for them, so they come first; whoever finds no room waits on, for something else. */
+/*
+ * It was dialled for them, so they come first; whoever finds no room waits on, for something else.
+ */
 static void serve_sharers(struct upstream *up, struct pool_dial *d, struct pool_conn *pc)
 {
 	struct pool_wait *w;
@@ -289,8 +301,12 @@ static void serve_sharers(struct upstream *up, struct pool_dial *d, struct pool_
 	while ((w = sharer(up, d)) != NULL) {
 		w->dial = NULL;
 		d->sharers--;
-		/* Both budgets from the beginning: whatever happens to how many dials, this is the end. */
-		set_wait_timer(w, w->since_ns + up->policy->timeout.pool_ns + up->policy->timeout.connect_ns);
+		/*
+		 * Both budgets from the beginning: whatever happens to how many dials, this is the
+		 * end.
+		 */
+		set_wait_timer(w, w->since_ns + up->policy->timeout.pool_ns +
+					  up->policy->timeout.connect_ns);
 	}
 }
 
@@ -298,10 +314,13 @@ static void finish_dials(struct upstream *up)
 {
 	bool found = true;
 
-	/* A caller that is told may begin another dial, or end all of them: begin anew each time. */
+	/*
+	 * A caller that is told may begin another dial, or end all of them: begin anew each time.
+	 */
 	while (found) {
 		found = false;
-		LIST_FOREACH (n, &up->pool.dials) {
+		LIST_FOREACH(n, &up->pool.dials)
+		{
 			struct pool_dial *d = LIST_ENTRY(n, struct pool_dial, node);
 			struct pool_conn *pc = d->conn;
 
@@ -324,7 +343,8 @@ static void finish_dials(struct upstream *up)
 /* Room on old connections, first come first served. */
 static void serve_waits(struct upstream *up)
 {
-	LIST_FOREACH_SAFE (n, &up->pool.waits) {
+	LIST_FOREACH_SAFE(n, &up->pool.waits)
+	{
 		struct pool_wait *w = LIST_ENTRY(n, struct pool_wait, node);
 		struct pool_conn *pc;
 

@@ -50,7 +50,8 @@ void pool_conn_ready(struct pool_conn *pc)
 	pc->room = p->room_guess ? p->room_guess : pc->c->capacity;
 	if (pc->settled)
 		p->room_guess = 1;
-	upstream_count(pc->up, pc->version == HTTP_2 ? RHC_CTR_conn_h2_opened : RHC_CTR_conn_h1_opened);
+	upstream_count(pc->up,
+		       pc->version == HTTP_2 ? RHC_CTR_conn_h2_opened : RHC_CTR_conn_h1_opened);
 	pool_conn_sync(pc);
 }
 
@@ -122,7 +123,8 @@ static void on_closed(struct http_conn *c, enum stream_error err, const char *te
 	row->conns--;
 	list_remove(&pc->node);
 	if (pc->was_ready)
-		upstream_count(up, pc->version == HTTP_2 ? RHC_CTR_conn_h2_closed : RHC_CTR_conn_h1_closed);
+		upstream_count(up, pc->version == HTTP_2 ? RHC_CTR_conn_h2_closed
+							 : RHC_CTR_conn_h1_closed);
 	if (pc->dial)
 		dial_on_closed(pc->dial, err, text);
 	OBJ_FINI(pc, POOL_CONN_MAGIC);
@@ -138,7 +140,8 @@ const struct http_conn_events pool_conn_events = {
 
 void pool_gone_endpoints(struct upstream *up)
 {
-	LIST_FOREACH_SAFE (n, &up->pool.conns) {
+	LIST_FOREACH_SAFE(n, &up->pool.conns)
+	{
 		struct pool_conn *pc = LIST_ENTRY(n, struct pool_conn, node);
 
 		if (pc->state == CONN_READY && up->endpoints.row[pc->endpoint].gone)
@@ -150,16 +153,19 @@ void pool_trim(struct upstream *up)
 {
 	struct pool *p = &up->pool;
 
-	LIST_FOREACH_SAFE (n, &p->conns) {
+	LIST_FOREACH_SAFE(n, &p->conns)
+	{
 		struct pool_conn *pc = LIST_ENTRY(n, struct pool_conn, node);
 
-		if (pc->state == CONN_READY && (p->draining || up->endpoints.row[pc->endpoint].gone))
+		if (pc->state == CONN_READY &&
+		    (p->draining || up->endpoints.row[pc->endpoint].gone))
 			pool_conn_retire(pc);
 	}
 	while (p->n_idle > up->policy->pool.max_idle && p->n_waits == 0) {
 		struct pool_conn *oldest = NULL;
 
-		LIST_FOREACH (n, &p->avail) {
+		LIST_FOREACH(n, &p->avail)
+		{
 			struct pool_conn *pc = LIST_ENTRY(n, struct pool_conn, avail);
 
 			if (pc->idle)
@@ -177,7 +183,7 @@ uint32_t pool_room(const struct upstream *up)
 {
 	const struct config_pool *rule = &up->policy->pool;
 	bool h2 = rule->http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE ||
-	          (rule->http2 == CONFIG_HTTP2_AUTO && up->tls.any != NULL);
+		  (rule->http2 == CONFIG_HTTP2_AUTO && up->tls.any != NULL);
 
 	if (!h2 || up->pool.h1_only)
 		return 1;
@@ -239,7 +245,8 @@ void pool_downgrade(struct upstream *up)
 		return;
 	up->pool.h1_only = true;
 	log_event(LOG_POOL, LOG_WARN, "http_1_1_required", LOG_STR("upstream", up->name));
-	LIST_FOREACH_SAFE (n, &up->pool.conns) {
+	LIST_FOREACH_SAFE(n, &up->pool.conns)
+	{
 		struct pool_conn *pc = LIST_ENTRY(n, struct pool_conn, node);
 
 		if (pc->state == CONN_READY && pc->version == HTTP_2)
@@ -251,10 +258,13 @@ struct pool_counts pool_counts(const struct upstream *up)
 {
 	const struct pool *p = &up->pool;
 	struct pool_counts c = {
-		.ready = p->n_conns, .idle = p->n_idle, .dialling = p->n_dials, .waiting = p->n_waits,
+		.ready = p->n_conns,
+		.idle = p->n_idle,
+		.dialling = p->n_dials,
+		.waiting = p->n_waits,
 	};
 
-	LIST_FOREACH (n, &p->conns)
-		c.messages += LIST_ENTRY(n, struct pool_conn, node)->active;
+	LIST_FOREACH(n, &p->conns)
+	c.messages += LIST_ENTRY(n, struct pool_conn, node)->active;
 	return c;
 }

@@ -21,36 +21,36 @@ enum {
 };
 
 struct resolver {
-	uint32_t            magic;
-	struct engine      *engine;
+	uint32_t magic;
+	struct engine *engine;
 	struct timer_wheel *timers;
-	struct dns         *dns;
-	char               *hosts_file;
-	struct list         names;
-	bool                stopped;
+	struct dns *dns;
+	char *hosts_file;
+	struct list names;
+	bool stopped;
 };
 
 struct resolver_name {
-	uint32_t                 magic;
-	struct list_node         node;
-	struct resolver         *r;
+	uint32_t magic;
+	struct list_node node;
+	struct resolver *r;
 	const struct config_dns *rule;
-	struct resolver_events   ev;
-	struct list              waits;
-	struct timer             timer; /* dns.timeout of the lookup */
-	struct dns_ask          *ask; /* the question in flight; may outlive its timeout */
-	bool                     looking; /* somebody may wait for it */
-	bool                     fixed; /* literal, localhost: known for ever */
-	bool                     search;
-	enum resolver_error      err; /* of the last lookup */
-	uint64_t                 err_until_ns;
-	uint64_t                 begun_ns;
-	uint64_t                 refresh_ns, expires_ns, stale_ns; /* of the addresses */
-	uint32_t                 generation;
-	uint32_t                 n;
-	uint16_t                 port;
-	union resolver_addr      addr[RESOLVER_ADDRS_MAX];
-	char                     host[NAME_MAX_LEN + 1];
+	struct resolver_events ev;
+	struct list waits;
+	struct timer timer;  /* dns.timeout of the lookup */
+	struct dns_ask *ask; /* the question in flight; may outlive its timeout */
+	bool looking;        /* somebody may wait for it */
+	bool fixed;          /* literal, localhost: known for ever */
+	bool search;
+	enum resolver_error err; /* of the last lookup */
+	uint64_t err_until_ns;
+	uint64_t begun_ns;
+	uint64_t refresh_ns, expires_ns, stale_ns; /* of the addresses */
+	uint32_t generation;
+	uint32_t n;
+	uint16_t port;
+	union resolver_addr addr[RESOLVER_ADDRS_MAX];
+	char host[NAME_MAX_LEN + 1];
 };
 
 /* ---- errors ---- */
@@ -114,7 +114,8 @@ void resolver_stop(struct resolver *r)
 	if (r->stopped)
 		return;
 	r->stopped = true;
-	LIST_FOREACH (n, &r->names) {
+	LIST_FOREACH(n, &r->names)
+	{
 		struct resolver_name *name = LIST_ENTRY(n, struct resolver_name, node);
 
 		dns_forget(name->ask);
@@ -159,8 +160,9 @@ static bool needs_search(const char *host)
 	return dots < ABSOLUTE_DOTS && host[strlen(host) - 1] != '.';
 }
 
-int resolver_name_new(struct resolver *r, const char *host, uint16_t port, const struct config_dns *dns,
-                      const struct resolver_events *ev, struct resolver_name **ret)
+int resolver_name_new(struct resolver *r, const char *host, uint16_t port,
+		      const struct config_dns *dns, const struct resolver_events *ev,
+		      struct resolver_name **ret)
 {
 	size_t n = strlen(host);
 	struct resolver_name *name;
@@ -241,7 +243,10 @@ static void keep_error(struct resolver_name *n, enum resolver_error err, uint64_
 {
 	n->err = err;
 	n->err_until_ns = now + n->rule->negative_ttl_ns;
-	/* The servers say that there is nothing any more: that is an answer, not a failure (RFC 8767 section 4). */
+	/*
+	 * The servers say that there is nothing any more: that is an answer, not a failure (RFC
+	 * 8767 section 4).
+	 */
 	if (resolver_error_permanent(err) && n->n > 0) {
 		n->n = 0;
 		n->generation++;
@@ -279,12 +284,14 @@ static void finish(struct resolver_name *n, enum resolver_error err, uint64_t no
 	if (n->ev.on_lookup)
 		n->ev.on_lookup(n->ev.owner, err, took);
 	if (err == RESOLVER_OK)
-		log_event(LOG_DNS, LOG_DEBUG, "resolved", LOG_STR("host", n->host), LOG_U64("addresses", n->n),
-		          LOG_U64("took_ms", took / NS_PER_MS));
+		log_event(LOG_DNS, LOG_DEBUG, "resolved", LOG_STR("host", n->host),
+			  LOG_U64("addresses", n->n), LOG_U64("took_ms", took / NS_PER_MS));
 	else
 		log_event(LOG_DNS, LOG_WARN, "resolve_failed", LOG_STR("host", n->host),
-		          LOG_STR("error", resolver_error_text(err)), LOG_STR("rcode", resolver_error_rcode(err)),
-		          LOG_BOOL("stale", stale_ok(n, now)), LOG_U64("took_ms", took / NS_PER_MS));
+			  LOG_STR("error", resolver_error_text(err)),
+			  LOG_STR("rcode", resolver_error_rcode(err)),
+			  LOG_BOOL("stale", stale_ok(n, now)),
+			  LOG_U64("took_ms", took / NS_PER_MS));
 	tell(n, now);
 }
 
@@ -356,7 +363,7 @@ static void look(struct resolver_name *n, uint64_t now)
 }
 
 static enum resolver_answer what_we_have(const struct resolver_name *n, uint64_t now,
-                                         enum resolver_error *ret_err)
+					 enum resolver_error *ret_err)
 {
 	bool failed = n->err != RESOLVER_OK && now < n->err_until_ns;
 
@@ -373,7 +380,8 @@ static enum resolver_answer what_we_have(const struct resolver_name *n, uint64_t
 	return RESOLVER_WAITING;
 }
 
-enum resolver_answer resolver_get(struct resolver_name *n, struct resolver_wait *w, enum resolver_error *ret_err)
+enum resolver_answer resolver_get(struct resolver_name *n, struct resolver_wait *w,
+				  enum resolver_error *ret_err)
 {
 	uint64_t now = clock_ns();
 	enum resolver_answer a;
@@ -390,7 +398,9 @@ enum resolver_answer resolver_get(struct resolver_name *n, struct resolver_wait 
 		list_push_back(&n->waits, &w->node);
 		return RESOLVER_WAITING;
 	}
-	/* It was over at once.  negative_ttl may be 0, so the error is not remembered, only told. */
+	/*
+	 * It was over at once.  negative_ttl may be 0, so the error is not remembered, only told.
+	 */
 	if (n->n > 0 && n->err == RESOLVER_OK)
 		return RESOLVER_READY;
 	if (stale_ok(n, now))
@@ -404,7 +414,8 @@ void resolver_cancel(struct resolver_wait *w)
 	list_remove(&w->node);
 }
 
-uint32_t resolver_addrs(const struct resolver_name *n, const union resolver_addr **ret, uint32_t *ret_generation)
+uint32_t resolver_addrs(const struct resolver_name *n, const union resolver_addr **ret,
+			uint32_t *ret_generation)
 {
 	OBJ_CHECK(n, NAME_MAGIC);
 	*ret = n->addr;

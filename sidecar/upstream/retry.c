@@ -18,7 +18,8 @@ static uint64_t grown(const struct config_retry *rule, uint32_t n)
 	uint64_t wait = rule->min_wait_ns;
 
 	/* 1.0 would go round for nothing; above it the loop is over after log(max / min) steps. */
-	for (; n > 0 && wait < rule->max_wait_ns && wait > 0 && rule->multiplier_milli > 1000; n--) {
+	for (; n > 0 && wait < rule->max_wait_ns && wait > 0 && rule->multiplier_milli > 1000;
+	     n--) {
 		unsigned __int128 next = (unsigned __int128)wait * rule->multiplier_milli / 1000;
 
 		wait = next < rule->max_wait_ns ? (uint64_t)next : rule->max_wait_ns;
@@ -45,7 +46,7 @@ static uint64_t spread(const struct config_retry *rule, uint32_t attempt, uint64
 }
 
 uint64_t retry_wait_ns(const struct config_retry *rule, uint32_t attempt, uint64_t retry_after_ns,
-                       uint64_t random)
+		       uint64_t random)
 {
 	uint64_t wait = spread(rule, attempt ? attempt : 1, random);
 	uint64_t asked = retry_after_ns;
@@ -54,7 +55,9 @@ uint64_t retry_wait_ns(const struct config_retry *rule, uint32_t attempt, uint64
 		return wait;
 	if (asked > rule->max_wait_ns)
 		return rule->max_wait_ns;
-	/* Never earlier than asked for; a tenth later at most, so that not everybody comes at once. */
+	/*
+	 * Never earlier than asked for; a tenth later at most, so that not everybody comes at once.
+	 */
 	asked += part_of(asked / 10 + 1, random);
 	if (asked > rule->max_wait_ns)
 		asked = rule->max_wait_ns;
@@ -81,8 +84,9 @@ static bool method_repeatable(const struct config_retry *rule, const struct retr
 }
 
 /*
- * The upstream surely did not act on it: nothing was sent, it says so (RFC 9113 section 8.7), or a kept connection
- * turned out to be closed already, without a byte of an answer (RFC 9112 section 9.3.1).
+ * The upstream surely did not act on it: nothing was sent, it says so (RFC 9113 section 8.7), or a
+ * kept connection turned out to be closed already, without a byte of an answer (RFC 9112 section
+ * 9.3.1).
  */
 static bool stale(const struct retry_facts *f)
 {
@@ -110,7 +114,8 @@ static enum retry_verdict wanted(const struct config_retry *rule, const struct r
 		return config_status_in(&rule->statuses, f->status) ? RETRY_YES : RETRY_STATUS;
 	if (row->failure == ERROR_FAILURE_NEVER)
 		return RETRY_REFUSAL;
-	if (row->again == ERROR_AGAIN_NO || f->permanent || !config_set_has(rule->retry_on, failure))
+	if (row->again == ERROR_AGAIN_NO || f->permanent ||
+	    !config_set_has(rule->retry_on, failure))
 		return RETRY_ERROR;
 	return RETRY_YES;
 }

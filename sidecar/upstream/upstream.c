@@ -16,11 +16,11 @@ enum { AUTHORITY_MAX = 320 };
 
 /* One name or authority.  An empty place has no upstream. */
 struct upstream_host {
-	uint64_t         hash;
+	uint64_t hash;
 	struct upstream *up;
-	const char      *text; /* lower case; of the configuration */
-	uint16_t         port; /* 0: any */
-	bool             name; /* a name of an upstream, else an authority's host */
+	const char *text; /* lower case; of the configuration */
+	uint16_t port;    /* 0: any */
+	bool name;        /* a name of an upstream, else an authority's host */
 };
 
 /* ---- one upstream ---- */
@@ -31,17 +31,19 @@ static void on_lookup(void *owner, enum resolver_error err, uint64_t took_ns)
 
 	(void)took_ns;
 	upstream_count(up, err == RESOLVER_OK        ? RHC_CTR_dns_ok
-	                   : err == RESOLVER_TIMEOUT ? RHC_CTR_dns_timeout
-	                                             : RHC_CTR_dns_fail);
+			   : err == RESOLVER_TIMEOUT ? RHC_CTR_dns_timeout
+						     : RHC_CTR_dns_fail);
 }
 
 void upstream_time(struct upstream *up, enum rhc_hist_id id, uint64_t ns)
 {
-	rhc_hist_record(rhc_seg_hist(up->all->seg, up->all->env.worker->index, up->index, id), id, ns);
+	rhc_hist_record(rhc_seg_hist(up->all->seg, up->all->env.worker->index, up->index, id), id,
+			ns);
 }
 
 int upstream_init(struct upstream *up, struct upstreams *all, const struct config_upstream *cfg,
-                  const struct config_policy *policy, const struct upstream_tls *tls, uint32_t index)
+		  const struct config_policy *policy, const struct upstream_tls *tls,
+		  uint32_t index)
 {
 	struct resolver_events ev = { .on_lookup = on_lookup, .owner = up };
 	int rc;
@@ -53,9 +55,12 @@ int upstream_init(struct upstream *up, struct upstreams *all, const struct confi
 	up->index = index;
 	if (tls)
 		up->tls = *tls;
-	up->server_name = policy->tls.server_name && *policy->tls.server_name ? policy->tls.server_name : cfg->url.host;
+	up->server_name = policy->tls.server_name && *policy->tls.server_name
+				  ? policy->tls.server_name
+				  : cfg->url.host;
 	up->ctr = rhc_seg_ctr(all->seg, all->env.worker->index, index);
-	rc = resolver_name_new(all->resolver, cfg->url.host, cfg->url.port, &policy->dns, &ev, &up->dns);
+	rc = resolver_name_new(all->resolver, cfg->url.host, cfg->url.port, &policy->dns, &ev,
+			       &up->dns);
 	if (rc < 0)
 		return rc;
 	up->magic = UPSTREAM_MAGIC;
@@ -91,7 +96,8 @@ static char lower(char c)
 	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
 
-static struct upstream_host *slot_of(struct upstreams *all, const char *text, size_t n, uint16_t port, bool name)
+static struct upstream_host *slot_of(struct upstreams *all, const char *text, size_t n,
+				     uint16_t port, bool name)
 {
 	uint64_t hash = hash_sip13(&all->hash_key, text, n) ^ (uint64_t)port << 1 ^ (uint64_t)name;
 	uint32_t i = (uint32_t)hash & all->hosts_mask;
@@ -100,15 +106,16 @@ static struct upstream_host *slot_of(struct upstreams *all, const char *text, si
 	for (;; i = (i + 1) & all->hosts_mask) {
 		struct upstream_host *h = &all->hosts[i];
 
-		if (!h->up || (h->hash == hash && h->port == port && h->name == name && strlen(h->text) == n &&
-		               memcmp(h->text, text, n) == 0)) {
+		if (!h->up || (h->hash == hash && h->port == port && h->name == name &&
+			       strlen(h->text) == n && memcmp(h->text, text, n) == 0)) {
 			h->hash = hash;
 			return h;
 		}
 	}
 }
 
-static void enter(struct upstreams *all, struct upstream *up, const char *text, uint16_t port, bool name)
+static void enter(struct upstreams *all, struct upstream *up, const char *text, uint16_t port,
+		  bool name)
 {
 	struct upstream_host *h = slot_of(all, text, strlen(text), port, name);
 
@@ -127,7 +134,8 @@ static int enter_authority(struct upstreams *all, struct upstream *up, const cha
 	uint16_t port;
 	char *text;
 
-	if (http_authority_split((struct http_str){ authority, (uint32_t)strlen(authority) }, &host, &port) < 0)
+	if (http_authority_split((struct http_str){ authority, (uint32_t)strlen(authority) }, &host,
+				 &port) < 0)
 		return 0; /* nobody can ask for it */
 	text = strndup(host.p, host.n);
 	if (!text)
@@ -190,7 +198,8 @@ struct upstream *upstreams_by_host(struct upstreams *all, struct http_str author
 	struct upstream *up;
 	uint16_t port;
 
-	if (http_authority_split(authority, &host, &port) < 0 || host.n == 0 || host.n > sizeof(text))
+	if (http_authority_split(authority, &host, &port) < 0 || host.n == 0 ||
+	    host.n > sizeof(text))
 		return NULL;
 	for (uint32_t i = 0; i < host.n; i++)
 		text[i] = lower(host.p[i]);
@@ -225,11 +234,11 @@ static int make_upstreams(struct upstreams *all, const struct config *cfg)
 		int rc = index;
 
 		if (index >= 0)
-			rc = upstream_init(&all->up[i], all, u, &u->policy, all->env.tls ? &all->env.tls[i] : NULL,
-			                   (uint32_t)index);
+			rc = upstream_init(&all->up[i], all, u, &u->policy,
+					   all->env.tls ? &all->env.tls[i] : NULL, (uint32_t)index);
 		if (rc < 0) {
-			log_event(LOG_UPSTREAM, LOG_ERROR, "upstream_failed", LOG_STR("upstream", u->name),
-			          LOG_ERRNO("error", rc));
+			log_event(LOG_UPSTREAM, LOG_ERROR, "upstream_failed",
+				  LOG_STR("upstream", u->name), LOG_ERRNO("error", rc));
 			return rc;
 		}
 		all->n = i + 1;
@@ -249,7 +258,9 @@ static int make(struct upstreams *all)
 	uint32_t conns = env->http->conn_slab->count;
 	int rc;
 
-	/* A connect may be between two connections, and one that was given up may still be closing. */
+	/*
+	 * A connect may be between two connections, and one that was given up may still be closing.
+	 */
 	rc = slab_init(&all->conns, "pool_conns", sizeof(struct pool_conn), conns);
 	if (rc == 0)
 		rc = slab_init(&all->dials, "pool_dials", sizeof(struct pool_dial), conns);
@@ -360,7 +371,10 @@ struct retry_decision upstream_retry(struct upstream *up, struct retry_facts *f)
 	f->random = rng_u64(up->all->env.rng);
 	f->draining = f->draining || up->all->draining;
 	d = retry_next(&up->policy->retry, f);
-	/* Charged at the decision: what is already in backoff is spent (a storm would overshoot otherwise). */
+	/*
+	 * Charged at the decision: what is already in backoff is spent (a storm would overshoot
+	 * otherwise).
+	 */
 	if (d.verdict == RETRY_YES && !retry_budget_take(&up->budget, f->now_ns))
 		d = (struct retry_decision){ .verdict = RETRY_BUDGET };
 	counter = retry_counter(d.verdict, f);
@@ -368,7 +382,8 @@ struct retry_decision upstream_retry(struct upstream *up, struct retry_facts *f)
 		upstream_count(up, counter);
 	if (d.verdict != RETRY_NOT_NEEDED)
 		log_event(LOG_RETRY, LOG_DEBUG, "decided", LOG_STR("upstream", up->name),
-		          LOG_STR("verdict", retry_verdict_word(d.verdict)), LOG_STR("error", error_row(f->error)->id),
-		          LOG_U64("attempt", f->attempt), LOG_U64("wait_ms", d.wait_ns / NS_PER_MS));
+			  LOG_STR("verdict", retry_verdict_word(d.verdict)),
+			  LOG_STR("error", error_row(f->error)->id), LOG_U64("attempt", f->attempt),
+			  LOG_U64("wait_ms", d.wait_ns / NS_PER_MS));
 	return d;
 }

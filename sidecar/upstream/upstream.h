@@ -1,13 +1,17 @@
 /*
  * sidecar/upstream/upstream.h - the configured upstreams of one worker.
  *
- * Shape       struct upstream joins what belongs to one target: its policy, its record in the segment, its
- *             addresses, connections, guard and budget.  struct upstreams is the table of a worker.
- * Owns        resolver, endpoints, pools, health checks.  Not the configuration, not the TLS policies.
- * Owned by    the worker; made after fork from the configuration and the segment, before the first request.
- * Order       TLS policies are made by the supervisor before fork (upstream_tls_new), records of the segment are
- *             declared by it (shm/upstream.h); a worker only looks them up.
- * Lookup      by name (x-rhc-upstream, listeners) and by authority (name, url host, hosts); O(1), no allocation.
+ * Shape       struct upstream joins what belongs to one target: its policy, its record in the
+ *             segment, its addresses, connections, guard and budget.  struct upstreams is the table
+ *             of a worker.
+ * Owns        resolver, endpoints, pools, health checks.  Not the configuration, not the TLS
+ *             policies.
+ * Owned by    the worker; made after fork from the configuration and the segment, before the first
+ *             request.
+ * Order       TLS policies are made by the supervisor before fork (upstream_tls_new), records of
+ *             the segment are declared by it (shm/upstream.h); a worker only looks them up.
+ * Lookup      by name (x-rhc-upstream, listeners) and by authority (name, url host, hosts); O(1),
+ *             no allocation.
  * Ends when   upstreams_drain() was called, upstreams_idle() says true, then upstreams_free().
  */
 #ifndef RHC_SIDECAR_UPSTREAM_UPSTREAM_H
@@ -30,101 +34,111 @@
 struct tls_policy;
 
 enum { UPSTREAM_FORWARD_MAX = 128 }; /* targets of the forward proxy one worker knows at a time */
-#define UPSTREAM_FORWARD_NAME "_forward" /* their common record in the segment; no configured name has a _ */
+#define UPSTREAM_FORWARD_NAME \
+	"_forward" /* their common record in the segment; no configured name has a _ */
 
 /* The TLS policies of one upstream; both NULL for http://. */
 struct upstream_tls {
 	struct tls_policy *any; /* as configured */
-	struct tls_policy *h1; /* offers HTTP/1.1 alone, for upstreams that ask for it; may be the same as any */
+	struct tls_policy *h1;  /* offers HTTP/1.1 alone; may be the same as any */
 };
 
 /* What a worker has; everything is kept by the caller. */
 struct upstream_env {
-	struct engine            *engine;
-	struct timer_wheel       *timers;
-	struct http_env          *http;
-	struct rhc_worker        *worker; /* registered: index, ring, segment */
-	const int                *wake_fds; /* per worker index, -1: none; RHC_WORKERS_MAX of them */
-	uint32_t                  workers; /* of this generation, for shares of per-second rates */
-	struct rng               *rng;
+	struct engine *engine;
+	struct timer_wheel *timers;
+	struct http_env *http;
+	struct rhc_worker *worker; /* registered: index, ring, segment */
+	const int *wake_fds;       /* per worker index, -1: none; RHC_WORKERS_MAX of them */
+	uint32_t workers;          /* of this generation, for shares of per-second rates */
+	struct rng *rng;
 	const struct upstream_tls *tls; /* one per cfg->upstreams[i] */
-	const char               *dns_servers; /* NULL: resolv.conf */
-	const char               *hosts_file; /* NULL: /etc/hosts */
+	const char *dns_servers;        /* NULL: resolv.conf */
+	const char *hosts_file;         /* NULL: /etc/hosts */
 };
 
 struct upstream {
-	uint32_t                      magic;
-	uint32_t                      index; /* record in the segment */
-	const char                   *name;
+	uint32_t magic;
+	uint32_t index; /* record in the segment */
+	const char *name;
 	const struct config_upstream *cfg;
-	const struct config_policy   *policy;
-	struct upstreams             *all;
-	struct upstream_tls           tls;
-	const char                   *server_name; /* for TLS */
-	bool                          forward; /* a target of the forward proxy: slots, but no breaker */
-	_Atomic uint64_t             *ctr; /* counters row of this worker */
-	struct resolver_name         *dns;
-	struct endpoints              endpoints;
-	struct pool                   pool;
-	struct guard                  guard;
-	struct retry_budget           budget;
-	struct health                 health;
+	const struct config_policy *policy;
+	struct upstreams *all;
+	struct upstream_tls tls;
+	const char *server_name; /* for TLS */
+	bool forward;            /* a target of the forward proxy: slots, but no breaker */
+	_Atomic uint64_t *ctr;   /* counters row of this worker */
+	struct resolver_name *dns;
+	struct endpoints endpoints;
+	struct pool pool;
+	struct guard guard;
+	struct retry_budget budget;
+	struct health health;
 };
 
 struct upstreams {
-	uint32_t               magic;
-	struct upstream_env    env;
-	const struct config   *cfg;
-	struct rhc_segment    *seg;
-	struct resolver       *resolver;
-	struct slab            conns, dials; /* struct pool_conn, struct pool_dial */
-	bool                   draining;
-	struct list            waiting; /* guards somebody waits at */
-	struct timer           tick; /* only while there are some */
+	uint32_t magic;
+	struct upstream_env env;
+	const struct config *cfg;
+	struct rhc_segment *seg;
+	struct resolver *resolver;
+	struct slab conns, dials; /* struct pool_conn, struct pool_dial */
+	bool draining;
+	struct list waiting;         /* guards somebody waits at */
+	struct timer tick;           /* only while there are some */
 	struct engine_deferred look; /* our own bit of a wake mask */
-	struct hash_key        hash_key;
-	uint32_t               n;
-	struct upstream       *up; /* in the order of the configuration */
-	struct upstream      **forward; /* UPSTREAM_FORWARD_MAX, NULL: free */
-	int                    forward_index; /* their record in the segment, -ENOENT: none */
-	uint32_t               hosts_mask;
-	struct upstream_host  *hosts; /* hash of names and authorities */
-	char                 **texts; /* the hosts of the configuration in lower case */
-	uint32_t               n_texts;
+	struct hash_key hash_key;
+	uint32_t n;
+	struct upstream *up;       /* in the order of the configuration */
+	struct upstream **forward; /* UPSTREAM_FORWARD_MAX, NULL: free */
+	int forward_index;         /* their record in the segment, -ENOENT: none */
+	uint32_t hosts_mask;
+	struct upstream_host *hosts; /* hash of names and authorities */
+	char **texts;                /* the hosts of the configuration in lower case */
+	uint32_t n_texts;
 };
 
 /*
- * Supervisor: the TLS policies of a configuration, one per upstream in its order.  0, or -errno with a sentence that
- * names the upstream in why[cap].
+ * Supervisor: the TLS policies of a configuration, one per upstream in its order.  0, or -errno
+ * with a sentence that names the upstream in why[cap].
  */
-int                  upstream_tls_new(const struct config *cfg, struct upstream_tls **ret, char *why, size_t cap);
-struct upstream_tls *upstream_tls_free(struct upstream_tls *tls, const struct config *cfg); /* NULL is fine */
+int upstream_tls_new(const struct config *cfg, struct upstream_tls **ret, char *why, size_t cap);
+struct upstream_tls *upstream_tls_free(struct upstream_tls *tls,
+				       const struct config *cfg); /* NULL is fine */
 
 /* 0, -ENOMEM, -ENOENT (an upstream has no record in the segment), or what resolver_new() says. */
-int               upstreams_new(const struct config *cfg, const struct upstream_env *env, struct upstreams **ret);
-void              upstreams_drain(struct upstreams *all); /* idle connections close, health checks stop */
-/* After upstreams_drain() and the last call: nothing is open any more.  The first to ask ends the resolver. */
-bool              upstreams_idle(const struct upstreams *all);
-struct upstreams *upstreams_free(struct upstreams *all); /* asserts idle; NULL is fine; returns NULL */
+int upstreams_new(const struct config *cfg, const struct upstream_env *env, struct upstreams **ret);
+void upstreams_drain(struct upstreams *all); /* idle connections close, health checks stop */
+/*
+ * After upstreams_drain() and the last call: nothing is open any more.  The first to ask ends the
+ * resolver.
+ */
+bool upstreams_idle(const struct upstreams *all);
+struct upstreams *
+upstreams_free(struct upstreams *all); /* asserts idle; NULL is fine; returns NULL */
 
 struct upstream *upstreams_by_name(struct upstreams *all, struct http_str name);
-/* authority as in a request: host, host:port, [v6]:port; letter case does not matter.  NULL: none. */
+/*
+ * authority as in a request: host, host:port, [v6]:port; letter case does not matter.  NULL: none.
+ */
 struct upstream *upstreams_by_host(struct upstreams *all, struct http_str authority);
 /*
- * A target of the forward proxy: plain HTTP to host:port under the default policy.  Whether it is allowed
- * (forward_proxy.allow) is the caller's question: upstream_forward_allowed().  NULL: no room, no record.
+ * A target of the forward proxy: plain HTTP to host:port under the default policy.  Whether it is
+ * allowed (forward_proxy.allow) is the caller's question: upstream_forward_allowed().  NULL: no
+ * room, no record.
  */
 struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, uint16_t port);
-bool             upstream_forward_allowed(const struct config *cfg, struct http_str host);
+bool upstream_forward_allowed(const struct config *cfg, struct http_str host);
 
 /* What the segment has to know of a policy. */
 void upstream_policy(const struct config_policy *p, struct rhc_policy *ret);
 /*
- * Supervisor: declare every upstream of the configuration (and the forward proxy's record, if it is on).  *wake gets
- * the workers to wake.  0, or -errno of rhc_upstream_declare() with the upstream's name in why[cap].
+ * Supervisor: declare every upstream of the configuration (and the forward proxy's record, if it is
+ * on).  *wake gets the workers to wake.  0, or -errno of rhc_upstream_declare() with the upstream's
+ *       name in why[cap].
  */
-int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms, uint64_t *wake, char *why,
-                      size_t cap);
+int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms,
+		      uint64_t *wake, char *why, size_t cap);
 
 /* Try again?  retry_next(), the upstream's budget, its counters and the debug line, in one. */
 struct retry_decision upstream_retry(struct upstream *up, struct retry_facts *f);

@@ -1,5 +1,6 @@
 /*
- * sidecar/upstream/upstream_private.h - making and ending one struct upstream; upstream.c and forward.c.
+ * sidecar/upstream/upstream_private.h - making and ending one struct upstream; upstream.c and
+ * forward.c.
  */
 #ifndef RHC_SIDECAR_UPSTREAM_UPSTREAM_PRIVATE_H
 #define RHC_SIDECAR_UPSTREAM_UPSTREAM_PRIVATE_H
@@ -9,8 +10,9 @@
 enum { UPSTREAM_MAGIC = 0x55505354, UPSTREAMS_MAGIC = 0x55505453 };
 
 /* up->forward is set before.  0, -ENOMEM, -EINVAL. */
-int  upstream_init(struct upstream *up, struct upstreams *all, const struct config_upstream *cfg,
-                   const struct config_policy *policy, const struct upstream_tls *tls, uint32_t index);
+int upstream_init(struct upstream *up, struct upstreams *all, const struct config_upstream *cfg,
+		  const struct config_policy *policy, const struct upstream_tls *tls,
+		  uint32_t index);
 void upstream_fini(struct upstream *up);
 bool upstream_idle(const struct upstream *up); /* no connection, no wait, no check */
 

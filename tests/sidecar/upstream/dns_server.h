@@ -1,4 +1,7 @@
-/* A name server that does what the test says: one script for every question, UDP and TCP on one port. */
+/*
+ * A name server that does what the test says: one script for every question, UDP and TCP on one
+ * port.
+ */
 #ifndef RHC_TESTS_UPSTREAM_DNS_SERVER_H
 #define RHC_TESTS_UPSTREAM_DNS_SERVER_H
 
@@ -14,28 +17,29 @@
 enum { DNS_A = 1, DNS_AAAA = 28, DNS_ADDRS_MAX = 40 };
 
 struct dns_script {
-	bool     silent;
-	bool     silent_aaaa; /* only A is answered */
-	bool     truncate; /* over UDP: TC, no answer */
-	bool     garbage;
-	uint8_t  rcode;
+	bool silent;
+	bool silent_aaaa; /* only A is answered */
+	bool truncate;    /* over UDP: TC, no answer */
+	bool garbage;
+	uint8_t rcode;
 	uint32_t ttl;
 	unsigned n4, n6;
-	uint8_t  first4; /* 127.0.0.first4 and on */
+	uint8_t first4; /* 127.0.0.first4 and on */
 };
 
 struct dns_server {
-	int               udp, tcp, conn;
-	uint16_t          port;
-	char              csv[32]; /* for resolver_options.servers */
+	int udp, tcp, conn;
+	uint16_t port;
+	char csv[32]; /* for resolver_options.servers */
 	struct dns_script script;
-	unsigned          asked, asked_tcp;
-	char              name[300]; /* of the last question */
+	unsigned asked, asked_tcp;
+	char name[300]; /* of the last question */
 };
 
 static inline void dns_server_init(struct dns_server *s)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(in);
 
 	memset(s, 0, sizeof(*s));
@@ -75,7 +79,8 @@ static inline size_t dns_put16(uint8_t *p, unsigned v)
 }
 
 /* The end of the question section of one question; its name goes to s->name. */
-static inline size_t dns_question(struct dns_server *s, const uint8_t *q, size_t n, unsigned *ret_type)
+static inline size_t dns_question(struct dns_server *s, const uint8_t *q, size_t n,
+				  unsigned *ret_type)
 {
 	size_t i = 12, at = 0;
 
@@ -97,7 +102,8 @@ static inline size_t dns_question(struct dns_server *s, const uint8_t *q, size_t
 }
 
 /* Returns the length of the answer, 0: none. */
-static inline size_t dns_answer(struct dns_server *s, const uint8_t *q, size_t n, uint8_t *out, bool tcp)
+static inline size_t dns_answer(struct dns_server *s, const uint8_t *q, size_t n, uint8_t *out,
+				bool tcp)
 {
 	const struct dns_script *k = &s->script;
 	unsigned type = 0, count;
@@ -156,7 +162,8 @@ static inline void dns_server_act(void *arg)
 
 		s->asked++;
 		if (m > 0)
-			cr_assert_eq(sendto(s->udp, a, m, 0, (struct sockaddr *)&from, len), (ssize_t)m);
+			cr_assert_eq(sendto(s->udp, a, m, 0, (struct sockaddr *)&from, len),
+				     (ssize_t)m);
 	}
 	if (s->conn < 0)
 		s->conn = accept4(s->tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -176,7 +183,8 @@ static inline void dns_server_act(void *arg)
 			s->asked_tcp++;
 			if (m > 0) {
 				dns_put16(a, (unsigned)m);
-				cr_assert_eq(send(s->conn, a, m + 2, MSG_NOSIGNAL), (ssize_t)(m + 2));
+				cr_assert_eq(send(s->conn, a, m + 2, MSG_NOSIGNAL),
+					     (ssize_t)(m + 2));
 			}
 			i += one + 2;
 		}

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,22 +15,22 @@
 enum { ORIGIN_CONNS_MAX = 64 };
 
 struct origin_conn {
-	int      fd; /* 0: free */
-	char     in[4096];
-	size_t   n;
+	int fd; /* 0: free */
+	char in[4096];
+	size_t n;
 	unsigned requests;
-	bool     owes; /* a response is held back */
+	bool owes; /* a response is held back */
 };
 
 struct origin {
-	int                listen;
-	uint16_t           port;
-	bool               hold; /* requests are not answered until origin_answer() */
-	bool               close_after; /* FIN after a response that did not announce it */
-	bool               kill_on_request; /* RST instead of a response, but for the first request of a connection */
-	const char        *reply; /* NULL: 200 with two bytes */
-	unsigned           accepted, requests;
-	char               last[4096]; /* the last request */
+	int listen;
+	uint16_t port;
+	bool hold;            /* requests are not answered until origin_answer() */
+	bool close_after;     /* FIN after a response that did not announce it */
+	bool kill_on_request; /* RST for all but the first request of a connection */
+	const char *reply;    /* NULL: 200 with two bytes */
+	unsigned accepted, requests;
+	char last[4096]; /* the last request */
 	struct origin_conn conn[ORIGIN_CONNS_MAX];
 };
 
@@ -91,7 +92,8 @@ static inline void origin_reply(struct origin *o, struct origin_conn *c)
 
 	c->owes = false;
 	/* A caller that has gone away meanwhile is none of the origin's business. */
-	if (send(c->fd, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text) || o->close_after)
+	if (send(c->fd, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text) ||
+	    o->close_after)
 		origin_close(c, false);
 }
 
@@ -110,12 +112,12 @@ static inline void origin_read(struct origin *o, struct origin_conn *c)
 {
 	ssize_t n = recv(c->fd, c->in + c->n, sizeof(c->in) - c->n - 1, 0);
 
-	if (n == 0) {
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n <= 0) {
 		origin_close(c, false);
 		return;
 	}
-	if (n < 0)
-		return;
 	c->n += (size_t)n;
 	c->in[c->n] = '\0';
 	if (!strstr(c->in, "\r\n\r\n"))
@@ -137,7 +139,8 @@ static inline void origin_act(void *arg)
 	struct origin *o = arg;
 	int fd;
 
-	while (o->listen >= 0 && (fd = accept4(o->listen, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+	while (o->listen >= 0 &&
+	       (fd = accept4(o->listen, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
 		int i = 0;
 
 		while (i < ORIGIN_CONNS_MAX && o->conn[i].fd > 0)

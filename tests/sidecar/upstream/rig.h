@@ -20,11 +20,11 @@ struct rig_peer {
 };
 
 struct rig {
-	struct buf_pool    bufs;
-	struct engine     *engine;
+	struct buf_pool bufs;
+	struct engine *engine;
 	struct timer_wheel timers;
-	struct rig_peer    peer[RIG_PEERS_MAX];
-	unsigned           n_peers;
+	struct rig_peer peer[RIG_PEERS_MAX];
+	unsigned n_peers;
 };
 
 static inline void rig_init(struct rig *r, enum engine_kind kind)

@@ -73,7 +73,8 @@ Test(endpoint, one_that_failed_comes_last_for_a_while)
 	cr_assert_eq(endpoints_pick(&e, 1U << 0 | 1U << 2, NOW + 1), 1);
 	endpoints_failed(&e, 0, NOW + 2);
 	endpoints_failed(&e, 2, NOW + 3);
-	cr_assert_eq(endpoints_pick(&e, 0, NOW + 4), 1, "all failed: the one that failed longest ago");
+	cr_assert_eq(endpoints_pick(&e, 0, NOW + 4), 1,
+		     "all failed: the one that failed longest ago");
 	cr_assert_neq(endpoints_pick(&e, 0, NOW + ENDPOINT_PENALTY_NS + 10), ENDPOINT_NONE);
 	endpoints_ok(&e, 2);
 	cr_assert_eq(endpoints_pick(&e, 0, NOW + 5), 2);

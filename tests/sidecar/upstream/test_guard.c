@@ -8,9 +8,9 @@ static struct upstream *a, *b; /* the same upstream as worker 0 and worker 1 see
 
 struct ticket {
 	struct guard_ticket t;
-	bool                done;
-	enum guard_answer   answer;
-	unsigned            order; /* when it was told, 1, 2 ... */
+	bool done;
+	enum guard_answer answer;
+	unsigned order; /* when it was told, 1, 2 ... */
 };
 
 static unsigned told;
@@ -31,8 +31,7 @@ static enum guard_answer ask(struct upstream *up, struct ticket *x)
 	return guard_ask(up, &x->t, 0);
 }
 
-#define YAML(policy)                                                                               \
-	"version: 1\nupstreams:\n  orders:\n    url: http://127.0.0.1:9\n" policy
+#define YAML(policy) "version: 1\nupstreams:\n  orders:\n    url: http://127.0.0.1:9\n" policy
 
 static void begin(const char *yaml)
 {
@@ -59,8 +58,8 @@ static void failed(struct ticket *x)
 
 TestSuite(guard, .fini = end, .timeout = 60);
 
-#define TWO_SLOTS                                                                                  \
-	YAML("    bulkhead: {max_concurrency: 2, acquisition_timeout: 5s}\n"                       \
+#define TWO_SLOTS                                                            \
+	YAML("    bulkhead: {max_concurrency: 2, acquisition_timeout: 5s}\n" \
 	     "    circuit_breaker: {failure_threshold: 3, recovery_timeout: 150ms}\n")
 
 Test(guard, a_healthy_attempt_goes_at_once)
@@ -90,7 +89,7 @@ Test(guard, slots_are_shared_by_both_workers)
 	cr_assert_eq(ask(a, &z), GUARD_WAIT);
 	cr_assert_not(guard_holds(&z.t));
 	ok(&y); /* the other worker's release wakes us by its eventfd */
-	cr_assert(rig_until(&world.rig, &z.done, 1000));
+	cr_assert(rig_until(&world.rig, &z.done, 3000));
 	cr_assert_eq(z.answer, GUARD_GO);
 	cr_assert_gt(z.t.waited_ns, 0);
 	ok(&z);
@@ -126,10 +125,10 @@ Test(guard, a_newcomer_does_not_overtake_the_queue)
 	cr_assert_eq(ask(a, &first), GUARD_WAIT);
 	ok(&hold[0]);
 	cr_assert_eq(ask(b, &late), GUARD_WAIT, "a slot is free, but somebody was first");
-	cr_assert(rig_until(&world.rig, &first.done, 1000));
+	cr_assert(rig_until(&world.rig, &first.done, 3000));
 	cr_assert_not(late.done);
 	ok(&first);
-	cr_assert(rig_until(&world.rig, &late.done, 1000));
+	cr_assert(rig_until(&world.rig, &late.done, 3000));
 	ok(&late);
 	ok(&hold[1]);
 }
@@ -143,10 +142,11 @@ Test(guard, waits_end_after_acquisition_timeout)
 	cr_assert_eq(ask(a, &hold), GUARD_GO);
 	begun = clock_ns();
 	cr_assert_eq(ask(b, &x), GUARD_WAIT);
-	cr_assert(rig_until(&world.rig, &x.done, 1000));
+	cr_assert(rig_until(&world.rig, &x.done, 3000));
 	cr_assert_eq(x.answer, GUARD_TIMEOUT);
-	cr_assert_geq(clock_ns() - begun, 100 * NS_PER_MS);
-	cr_assert_lt(clock_ns() - begun, 400 * NS_PER_MS);
+	/* counted from the clock of the turn, which is a little behind */
+	cr_assert_geq(clock_ns() - begun, 90 * NS_PER_MS);
+	cr_assert_lt(clock_ns() - begun, 1000 * NS_PER_MS);
 	cr_assert_geq(x.t.waited_ns, 90 * NS_PER_MS);
 	cr_assert_eq(rhc_bulkhead_waiting(&world.seg, a->index), 0);
 	cr_assert_eq(world_counter(b, RHC_CTR_slot_timeout), 1);
@@ -166,7 +166,7 @@ Test(guard, the_deadline_of_the_call_comes_first)
 		struct ticket y = { .t.done = on_done };
 
 		cr_assert_eq(guard_ask(a, &y.t, clock_ns() + 50 * NS_PER_MS), GUARD_WAIT);
-		cr_assert(rig_until(&world.rig, &y.done, 1000));
+		cr_assert(rig_until(&world.rig, &y.done, 3000));
 		cr_assert_eq(y.answer, GUARD_DEADLINE);
 		cr_assert_eq(world_counter(a, RHC_CTR_slot_timeout), 0);
 	}
@@ -191,12 +191,13 @@ Test(guard, a_full_queue_refuses)
 {
 	struct ticket hold, x, y;
 
-	begin(YAML("    bulkhead: {max_concurrency: 1, acquisition_timeout: 5s, max_waiting: 1}\n"));
+	begin(YAML(
+		"    bulkhead: {max_concurrency: 1, acquisition_timeout: 5s, max_waiting: 1}\n"));
 	cr_assert_eq(ask(a, &hold), GUARD_GO);
 	cr_assert_eq(ask(a, &x), GUARD_WAIT);
 	cr_assert_eq(ask(b, &y), GUARD_QUEUE_FULL);
 	ok(&hold);
-	cr_assert(rig_until(&world.rig, &x.done, 1000));
+	cr_assert(rig_until(&world.rig, &x.done, 3000));
 	ok(&x);
 }
 
@@ -210,7 +211,7 @@ Test(guard, who_cancels_passes_the_baton)
 	cr_assert_eq(ask(b, &y), GUARD_WAIT);
 	ok(&hold); /* wakes x, which is just going away */
 	guard_cancel(&x.t);
-	cr_assert(rig_until(&world.rig, &y.done, 1000));
+	cr_assert(rig_until(&world.rig, &y.done, 3000));
 	cr_assert_eq(y.answer, GUARD_GO);
 	cr_assert_not(x.done);
 	ok(&y);
@@ -296,7 +297,7 @@ Test(guard, who_waits_is_told_when_the_circuit_opens)
 	uint64_t begun = clock_ns();
 
 	begin(YAML("    bulkhead: {max_concurrency: 2, acquisition_timeout: 20s}\n"
-	           "    circuit_breaker: {failure_threshold: 1, recovery_timeout: 20s}\n"));
+		   "    circuit_breaker: {failure_threshold: 1, recovery_timeout: 20s}\n"));
 	cr_assert_eq(ask(a, &hold[0]), GUARD_GO);
 	cr_assert_eq(ask(b, &hold[1]), GUARD_GO);
 	for (int i = 0; i < 3; i++)
@@ -351,7 +352,10 @@ static void ask_again(struct guard_ticket *t, enum guard_answer answer)
 {
 	struct ticket *x = CONTAINER_OF(t, struct ticket, t);
 
-	/* As an exchange does: its attempt is over within the callback, and the next one asks at once. */
+	/*
+	 * As an exchange does: its attempt is over within the callback, and the next one asks at
+	 * once.
+	 */
 	cr_assert_eq(answer, GUARD_GO);
 	x->order++;
 	guard_done(t, GUARD_SUCCESS, RHC_ERR_none, 1);
@@ -394,15 +398,17 @@ Test(guard, a_dead_workers_slot_comes_back_to_who_waits)
 	cr_assert_eq(ask(b, &hold), GUARD_GO);
 	cr_assert_eq(ask(a, &x), GUARD_WAIT);
 	rhc_abandon(&world.w[1].rhc);
-	cr_assert_eq(rhc_reap(&world.seg, world.w[0].rhc.lock_fd, 1, world_ms(), &reaped, &wake), 0);
+	cr_assert_eq(rhc_reap(&world.seg, world.w[0].rhc.lock_fd, 1, world_ms(), &reaped, &wake),
+		     0);
 	cr_assert_eq(reaped.slots, 1);
 	guard_wake_mask(world.w[0].all, wake);
-	cr_assert(rig_until(&world.rig, &x.done, 1000));
+	cr_assert(rig_until(&world.rig, &x.done, 3000));
 	cr_assert_eq(x.answer, GUARD_GO);
 	ok(&x);
 	/* The handle of the dead is not used again; it registers anew so that the world can end. */
 	hold.t.state = 0;
 	cr_assert_eq(rhc_worker_register(&world.w[1].rhc, &world.seg, 1,
-	                                 &(struct rhc_worker_id){ .pid = 1, .version = "again" }, world_ms(), &wake),
-	             0);
+					 &(struct rhc_worker_id){ .pid = 1, .version = "again" },
+					 world_ms(), &wake),
+		     0);
 }

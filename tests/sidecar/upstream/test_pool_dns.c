@@ -13,8 +13,8 @@ static struct upstream *up;
 
 struct call {
 	struct pool_wait w;
-	bool             done;
-	struct message  *m;
+	bool done;
+	struct message *m;
 };
 
 static void on_taken(struct pool_wait *w, struct message *m)
@@ -55,13 +55,15 @@ static void begin_at(uint16_t port, const char *policy)
 
 	dns_server_init(&dns);
 	dns.script = (struct dns_script){ .ttl = 60, .n4 = 2, .first4 = 41 };
-	snprintf(yaml, sizeof(yaml), "version: 1\nupstreams:\n  orders:\n    url: http://orders.shop.test:%u\n%s", port,
-	         policy);
+	snprintf(yaml, sizeof(yaml),
+		 "version: 1\nupstreams:\n  orders:\n    url: http://orders.shop.test:%u\n%s", port,
+		 policy);
 	world_init(&world, 1, ENGINE_AUTO, yaml, dns.csv);
 	world.rig.peer[world.rig.n_peers++] = (struct rig_peer){ dns_server_act, &dns };
 	for (int i = 0; i < 2; i++)
 		if (origin[i].port)
-			world.rig.peer[world.rig.n_peers++] = (struct rig_peer){ origin_act, &origin[i] };
+			world.rig.peer[world.rig.n_peers++] =
+				(struct rig_peer){ origin_act, &origin[i] };
 	up = world_up(&world, 0, "orders");
 }
 
@@ -206,7 +208,8 @@ Test(pool_dns, connections_to_an_address_that_is_gone_are_retired)
 	rig_for(&world.rig, 10);
 	cr_assert_eq(origin[1].accepted, 1);
 	cr_assert(up->endpoints.row[0].gone);
-	cr_assert_eq(up->pool.n_conns, 1, "the old one carries its message to the end, and no other");
+	cr_assert_eq(up->pool.n_conns, 1,
+		     "the old one carries its message to the end, and no other");
 	drop(&c);
 	drop(&d);
 	cr_assert_eq(up->endpoints.row[0].conns, 0);
@@ -224,7 +227,8 @@ Test(pool_dns, an_address_that_swallows_packets_does_not_take_all_the_time)
 	world.rig.peer[world.rig.n_peers++] = (struct rig_peer){ origin_act, &origin[1] };
 	listen(origin[0].listen, 0);
 	for (int i = 0; i < 4; i++) {
-		struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(origin[0].port) };
+		struct sockaddr_in in = { .sin_family = AF_INET,
+					  .sin_port = htons(origin[0].port) };
 
 		inet_pton(AF_INET, "127.0.0.41", &in.sin_addr);
 		fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);

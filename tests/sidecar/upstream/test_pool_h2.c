@@ -28,8 +28,11 @@ static unsigned n_held;
 static void reply(struct message *m)
 {
 	struct http_field fields[1];
-	struct http_head head = { .status = 200, .version = HTTP_2, .body = HTTP_BODY_NONE, .fields = fields,
-		                  .fields_max = 1 };
+	struct http_head head = { .status = 200,
+				  .version = HTTP_2,
+				  .body = HTTP_BODY_NONE,
+				  .fields = fields,
+				  .fields_max = 1 };
 
 	cr_assert_eq(message_send_head(m, &head, true), 0);
 }
@@ -79,7 +82,10 @@ static void ignore_end(struct message *m, struct http_head *t)
 }
 
 static const struct message_events server_events = {
-	.on_head = server_head, .on_body = ignore_body, .on_end = ignore_end, .on_sent = server_sent,
+	.on_head = server_head,
+	.on_body = ignore_body,
+	.on_end = ignore_end,
+	.on_sent = server_sent,
 	.on_error = server_error,
 };
 
@@ -113,9 +119,9 @@ static void server_act(void *arg)
 
 	(void)arg;
 	while ((fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-		cr_assert_eq(http_server_open(&world.http, fd, &server_limits, &server_conn_events, NULL,
-		                              &server_conn[n_server_conns++]),
-		             0);
+		cr_assert_eq(http_server_open(&world.http, fd, &server_limits, &server_conn_events,
+					      NULL, &server_conn[n_server_conns++]),
+			     0);
 		accepted++;
 	}
 }
@@ -134,9 +140,9 @@ static void answer_all(void)
 
 struct call {
 	struct pool_wait w;
-	struct message  *m;
-	bool             done;
-	uint16_t         status;
+	struct message *m;
+	bool done;
+	uint16_t status;
 };
 
 static void on_head(struct message *m, struct http_head *h, bool end)
@@ -168,7 +174,11 @@ static void on_sent(struct message *m, uint32_t bytes, bool all)
 }
 
 static const struct message_events events = {
-	.on_head = on_head, .on_body = ignore_body, .on_end = ignore_end, .on_sent = on_sent, .on_error = on_error,
+	.on_head = on_head,
+	.on_body = ignore_body,
+	.on_end = ignore_end,
+	.on_sent = on_sent,
+	.on_error = on_error,
 };
 
 static void on_taken(struct pool_wait *w, struct message *m)
@@ -206,7 +216,8 @@ static void take(struct call *c)
 
 static void begin(const char *policy)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(in);
 	char yaml[1024];
 
@@ -214,8 +225,9 @@ static void begin(const char *policy)
 	cr_assert_eq(bind(listen_fd, (struct sockaddr *)&in, sizeof(in)), 0);
 	cr_assert_eq(listen(listen_fd, 64), 0);
 	cr_assert_eq(getsockname(listen_fd, (struct sockaddr *)&in, &len), 0);
-	snprintf(yaml, sizeof(yaml), "version: 1\nupstreams:\n  orders:\n    url: http://127.0.0.1:%u\n%s",
-	         ntohs(in.sin_port), policy);
+	snprintf(yaml, sizeof(yaml),
+		 "version: 1\nupstreams:\n  orders:\n    url: http://127.0.0.1:%u\n%s",
+		 ntohs(in.sin_port), policy);
 	world_init(&world, 1, ENGINE_EPOLL, yaml, NULL);
 	world.rig.peer[world.rig.n_peers++] = (struct rig_peer){ server_act, NULL };
 	up = world_up(&world, 0, "orders");

@@ -5,7 +5,7 @@
 #include "sidecar/base/clock.h"
 #include "sidecar/upstream/retry.h"
 
-#define S NS_PER_S
+#define S  NS_PER_S
 #define MS NS_PER_MS
 
 static void add_status(struct config_statuses *set, unsigned status)
@@ -23,8 +23,9 @@ static struct config_retry rule(void)
 		.multiplier_milli = 2000,
 		.jitter = CONFIG_JITTER_FULL,
 		.retry_on = (1U << (CONFIG_FAILURE_TIMEOUT + 1)) - 1,
-		.methods = 1U << CONFIG_METHOD_GET | 1U << CONFIG_METHOD_HEAD | 1U << CONFIG_METHOD_OPTIONS |
-		           1U << CONFIG_METHOD_TRACE | 1U << CONFIG_METHOD_PUT | 1U << CONFIG_METHOD_DELETE,
+		.methods = 1U << CONFIG_METHOD_GET | 1U << CONFIG_METHOD_HEAD |
+			   1U << CONFIG_METHOD_OPTIONS | 1U << CONFIG_METHOD_TRACE |
+			   1U << CONFIG_METHOD_PUT | 1U << CONFIG_METHOD_DELETE,
 		.idempotency_key = true,
 		.respect_retry_after = true,
 	};
@@ -48,104 +49,133 @@ static struct retry_facts refused(void)
 	};
 }
 
-#define FACTS_AT(attempt_, kept_, ...)                                                             \
-	{                                                                                          \
-		.attempt = (attempt_), .body_kept = (kept_), .retry_after_ns = RETRY_AFTER_NONE,   \
-		.now_ns = 1000 * S, __VA_ARGS__                                                    \
+#define FACTS_AT(attempt_, kept_, ...)                                                           \
+	{                                                                                        \
+		.attempt = (attempt_), .body_kept = (kept_), .retry_after_ns = RETRY_AFTER_NONE, \
+		.now_ns = 1000 * S, __VA_ARGS__                                                  \
 	}
-#define FACTS(...)              FACTS_AT(1, true, __VA_ARGS__)
-#define FACTS_LOST(...)         FACTS_AT(1, false, __VA_ARGS__)
-#define GET_ .method = HTTP_METHOD_GET
-#define POST_ .method = HTTP_METHOD_POST
+#define FACTS(...)      FACTS_AT(1, true, __VA_ARGS__)
+#define FACTS_LOST(...) FACTS_AT(1, false, __VA_ARGS__)
+#define GET_            .method = HTTP_METHOD_GET
+#define POST_           .method = HTTP_METHOD_POST
 
 static const struct {
-	const char        *says;
+	const char *says;
 	struct retry_facts f;
 	enum retry_verdict to;
 } rows[] = {
 	{ "a success is not tried again", FACTS(GET_, .error = RHC_ERR_none), RETRY_NOT_NEEDED },
 	{ "a refused connect is", FACTS(GET_, .error = RHC_ERR_connect_refused), RETRY_YES },
-	{ "also for POST: nothing was sent", FACTS(POST_, .error = RHC_ERR_connect_refused), RETRY_YES },
+	{ "also for POST: nothing was sent", FACTS(POST_, .error = RHC_ERR_connect_refused),
+	  RETRY_YES },
 	{ "a lookup that timed out is", FACTS(POST_, .error = RHC_ERR_dns_timeout), RETRY_YES },
 	{ "a lookup that failed is", FACTS(POST_, .error = RHC_ERR_dns_failure), RETRY_YES },
-	{ "a name that does not exist is not", FACTS(GET_, .error = RHC_ERR_dns_failure, .permanent = true),
-	  RETRY_ERROR },
+	{ "a name that does not exist is not",
+	  FACTS(GET_, .error = RHC_ERR_dns_failure, .permanent = true), RETRY_ERROR },
 	{ "a connect timeout is", FACTS(POST_, .error = RHC_ERR_connect_timeout), RETRY_YES },
 	{ "a handshake that failed is", FACTS(POST_, .error = RHC_ERR_tls_failure), RETRY_YES },
-	{ "a certificate is not better the next time", FACTS(GET_, .error = RHC_ERR_tls_certificate), RETRY_ERROR },
+	{ "a certificate is not better the next time",
+	  FACTS(GET_, .error = RHC_ERR_tls_certificate), RETRY_ERROR },
 	{ "an alert neither", FACTS(GET_, .error = RHC_ERR_tls_alert), RETRY_ERROR },
-	{ "a GET that timed out is", FACTS(GET_, .error = RHC_ERR_read_timeout, .sent = true), RETRY_YES },
-	{ "a POST that timed out is not", FACTS(POST_, .error = RHC_ERR_read_timeout, .sent = true), RETRY_METHOD },
+	{ "a GET that timed out is", FACTS(GET_, .error = RHC_ERR_read_timeout, .sent = true),
+	  RETRY_YES },
+	{ "a POST that timed out is not", FACTS(POST_, .error = RHC_ERR_read_timeout, .sent = true),
+	  RETRY_METHOD },
 	{ "a POST with a key is",
-	  FACTS(POST_, .error = RHC_ERR_read_timeout, .sent = true, .idempotency_key = true), RETRY_YES },
-	{ "a POST of which nothing left is", FACTS(POST_, .error = RHC_ERR_write_timeout), RETRY_YES },
+	  FACTS(POST_, .error = RHC_ERR_read_timeout, .sent = true, .idempotency_key = true),
+	  RETRY_YES },
+	{ "a POST of which nothing left is", FACTS(POST_, .error = RHC_ERR_write_timeout),
+	  RETRY_YES },
 	{ "CONNECT is never repeated",
-	  FACTS(.method = HTTP_METHOD_CONNECT, .error = RHC_ERR_reset_before_headers, .sent = true), RETRY_METHOD },
+	  FACTS(.method = HTTP_METHOD_CONNECT, .error = RHC_ERR_reset_before_headers, .sent = true),
+	  RETRY_METHOD },
 	{ "an unknown method neither",
-	  FACTS(.method = HTTP_METHOD_OTHER, .error = RHC_ERR_reset_before_headers, .sent = true), RETRY_METHOD },
+	  FACTS(.method = HTTP_METHOD_OTHER, .error = RHC_ERR_reset_before_headers, .sent = true),
+	  RETRY_METHOD },
 	{ "a body that was not kept ends it",
 	  FACTS_LOST(GET_, .error = RHC_ERR_read_timeout, .sent = true), RETRY_BODY },
-	{ "a lost connection is", FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true), RETRY_YES },
-	{ "a new connection lost under POST is not", FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true),
-	  RETRY_METHOD },
+	{ "a lost connection is", FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true),
+	  RETRY_YES },
+	{ "a new connection lost under POST is not",
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true), RETRY_METHOD },
 	{ "a stale kept connection is replayed at once, whatever the method",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true), RETRY_REPLAY },
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true),
+	  RETRY_REPLAY },
 	{ "but only once for free: then it is an attempt",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true, .replayed = true),
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true,
+		.replayed = true),
 	  RETRY_YES },
 	{ "with a byte of a response it was not stale",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true, .in_started = true),
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true,
+		.in_started = true),
 	  RETRY_METHOD },
 	{ "a stale connection is replayed though attempts are used up",
-	  FACTS_AT(3, true, GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true),
+	  FACTS_AT(3, true, GET_, .error = RHC_ERR_reset_before_headers, .sent = true,
+		   .reused = true),
 	  RETRY_REPLAY },
 	{ "a stale connection with a lost body is not",
 	  FACTS_LOST(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true),
 	  RETRY_BODY },
 	{ "REFUSED_STREAM is replayed at once, whatever the method",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .refused = true), RETRY_REPLAY },
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .refused = true),
+	  RETRY_REPLAY },
 	{ "the second time it is an attempt",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .refused = true, .replayed = true),
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .refused = true,
+		.replayed = true),
 	  RETRY_YES },
 	{ "surely unprocessed: any method",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .unprocessed = true), RETRY_YES },
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .unprocessed = true),
+	  RETRY_YES },
 	{ "503 is", FACTS(GET_, .error = RHC_ERR_status, .status = 503, .sent = true), RETRY_YES },
-	{ "500 is not", FACTS(GET_, .error = RHC_ERR_status, .status = 500, .sent = true), RETRY_STATUS },
-	{ "401 is not", FACTS(GET_, .error = RHC_ERR_status, .status = 401, .sent = true), RETRY_STATUS },
-	{ "429 is not, unless listed", FACTS(GET_, .error = RHC_ERR_status, .status = 429, .sent = true),
+	{ "500 is not", FACTS(GET_, .error = RHC_ERR_status, .status = 500, .sent = true),
 	  RETRY_STATUS },
-	{ "503 to POST is not", FACTS(POST_, .error = RHC_ERR_status, .status = 503, .sent = true), RETRY_METHOD },
-	{ "an open circuit is not", FACTS(GET_, .error = RHC_ERR_circuit_open), RETRY_CIRCUIT_OPEN },
+	{ "401 is not", FACTS(GET_, .error = RHC_ERR_status, .status = 401, .sent = true),
+	  RETRY_STATUS },
+	{ "429 is not, unless listed",
+	  FACTS(GET_, .error = RHC_ERR_status, .status = 429, .sent = true), RETRY_STATUS },
+	{ "503 to POST is not", FACTS(POST_, .error = RHC_ERR_status, .status = 503, .sent = true),
+	  RETRY_METHOD },
+	{ "an open circuit is not", FACTS(GET_, .error = RHC_ERR_circuit_open),
+	  RETRY_CIRCUIT_OPEN },
 	{ "no slot is not", FACTS(GET_, .error = RHC_ERR_bulkhead_timeout), RETRY_REFUSAL },
 	{ "a full queue is not", FACTS(GET_, .error = RHC_ERR_bulkhead_queue_full), RETRY_REFUSAL },
 	{ "no connection is not", FACTS(GET_, .error = RHC_ERR_pool_timeout), RETRY_REFUSAL },
 	{ "a bug is not", FACTS(GET_, .error = RHC_ERR_internal), RETRY_REFUSAL },
-	{ "a total deadline is over", FACTS(GET_, .error = RHC_ERR_deadline_total, .sent = true), RETRY_DEADLINE },
-	{ "a broken protocol is not", FACTS(GET_, .error = RHC_ERR_protocol_error, .sent = true), RETRY_ERROR },
-	{ "a response cut off is not", FACTS(GET_, .error = RHC_ERR_response_incomplete, .sent = true), RETRY_ERROR },
+	{ "a total deadline is over", FACTS(GET_, .error = RHC_ERR_deadline_total, .sent = true),
+	  RETRY_DEADLINE },
+	{ "a broken protocol is not", FACTS(GET_, .error = RHC_ERR_protocol_error, .sent = true),
+	  RETRY_ERROR },
+	{ "a response cut off is not",
+	  FACTS(GET_, .error = RHC_ERR_response_incomplete, .sent = true), RETRY_ERROR },
 	{ "the head was sent on: too late",
-	  FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .head_sent = true), RETRY_HEADERS_SENT },
-	{ "nobody is there any more", FACTS(GET_, .error = RHC_ERR_connect_refused, .caller_gone = true),
-	  RETRY_CALLER_GONE },
+	  FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .head_sent = true),
+	  RETRY_HEADERS_SENT },
+	{ "nobody is there any more",
+	  FACTS(GET_, .error = RHC_ERR_connect_refused, .caller_gone = true), RETRY_CALLER_GONE },
 	{ "the caller aborted", FACTS(GET_, .error = RHC_ERR_caller_aborted), RETRY_CALLER_GONE },
-	{ "the third of three was the last", FACTS_AT(3, true, GET_, .error = RHC_ERR_connect_refused),
+	{ "the third of three was the last",
+	  FACTS_AT(3, true, GET_, .error = RHC_ERR_connect_refused), RETRY_ATTEMPTS },
+	{ "the caller wishes fewer",
+	  FACTS_AT(2, true, GET_, .error = RHC_ERR_connect_refused, .attempts_max = 2),
 	  RETRY_ATTEMPTS },
-	{ "the caller wishes fewer", FACTS_AT(2, true, GET_, .error = RHC_ERR_connect_refused, .attempts_max = 2),
-	  RETRY_ATTEMPTS },
-	{ "the caller wishes none", FACTS(GET_, .error = RHC_ERR_connect_refused, .attempts_max = 1),
-	  RETRY_DISABLED },
+	{ "the caller wishes none",
+	  FACTS(GET_, .error = RHC_ERR_connect_refused, .attempts_max = 1), RETRY_DISABLED },
 	{ "the caller cannot wish more",
-	  FACTS_AT(3, true, GET_, .error = RHC_ERR_connect_refused, .attempts_max = 9), RETRY_ATTEMPTS },
-	{ "a worker that ends begins nothing", FACTS(GET_, .error = RHC_ERR_connect_refused, .draining = true),
-	  RETRY_DRAINING },
+	  FACTS_AT(3, true, GET_, .error = RHC_ERR_connect_refused, .attempts_max = 9),
+	  RETRY_ATTEMPTS },
+	{ "a worker that ends begins nothing",
+	  FACTS(GET_, .error = RHC_ERR_connect_refused, .draining = true), RETRY_DRAINING },
 	{ "no time left for the wait",
-	  FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 1000 * S + 500 * MS), RETRY_DEADLINE },
-	{ "the deadline is over", FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 999 * S),
+	  FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 1000 * S + 500 * MS),
 	  RETRY_DEADLINE },
+	{ "the deadline is over",
+	  FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 999 * S), RETRY_DEADLINE },
 	{ "a deadline that is over stops a replay as well",
-	  FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true, .deadline_ns = 999 * S),
+	  FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true,
+		.deadline_ns = 999 * S),
 	  RETRY_DEADLINE },
-	{ "time enough", FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 1010 * S), RETRY_YES },
+	{ "time enough", FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 1010 * S),
+	  RETRY_YES },
 };
 
 Test(retry, each_case_gets_its_verdict)
@@ -155,7 +185,8 @@ Test(retry, each_case_gets_its_verdict)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct retry_decision d = retry_next(&r, &rows[i].f);
 
-		cr_assert_eq(d.verdict, rows[i].to, "%s: %s", rows[i].says, retry_verdict_word(d.verdict));
+		cr_assert_eq(d.verdict, rows[i].to, "%s: %s", rows[i].says,
+			     retry_verdict_word(d.verdict));
 		cr_assert(d.verdict == RETRY_YES || d.wait_ns == 0, "%s", rows[i].says);
 	}
 }
@@ -210,7 +241,8 @@ Test(retry, each_verdict_has_a_word_and_a_counter)
 		uint32_t counter = retry_counter((enum retry_verdict)v, &f);
 
 		cr_assert(*retry_verdict_word((enum retry_verdict)v));
-		cr_assert(v == RETRY_NOT_NEEDED ? counter == RETRY_COUNT_NONE : counter < RHC_CTR_NAMED);
+		cr_assert(v == RETRY_NOT_NEEDED ? counter == RETRY_COUNT_NONE
+						: counter < RHC_CTR_NAMED);
 	}
 	cr_assert_eq(retry_counter(RETRY_YES, &f), RHC_CTR_retry_connect);
 	f.error = RHC_ERR_status;
@@ -229,10 +261,10 @@ Test(retry, each_verdict_has_a_word_and_a_counter)
 
 static const struct {
 	const char *says;
-	int         jitter;
-	uint32_t    attempt;
-	uint64_t    random;
-	uint64_t    wait_ms;
+	int jitter;
+	uint32_t attempt;
+	uint64_t random;
+	uint64_t wait_ms;
 } waits[] = {
 	{ "none: the first wait is min_wait", CONFIG_JITTER_NONE, 1, 0, 1000 },
 	{ "none: it doubles", CONFIG_JITTER_NONE, 2, 0, 2000 },
@@ -257,7 +289,8 @@ Test(retry, waits_grow_and_spread_as_configured)
 
 		r.jitter = (enum config_jitter)waits[i].jitter;
 		got = retry_wait_ns(&r, waits[i].attempt, RETRY_AFTER_NONE, waits[i].random);
-		cr_assert_eq((got + 1) / MS, waits[i].wait_ms, "%s: %lu", waits[i].says, (unsigned long)got);
+		cr_assert_eq((got + 1) / MS, waits[i].wait_ms, "%s: %lu", waits[i].says,
+			     (unsigned long)got);
 	}
 }
 
@@ -274,7 +307,8 @@ Test(retry, the_wait_stays_between_its_limits_for_any_configuration)
 		r.max_wait_ns = r.min_wait_ns + random / 7 % (3600 * S);
 		r.multiplier_milli = 1000 + (uint32_t)(random % 9001);
 		r.jitter = (enum config_jitter)(random % 3);
-		wait = retry_wait_ns(&r, (uint32_t)(random >> 32) % 100 + 1, RETRY_AFTER_NONE, random);
+		wait = retry_wait_ns(&r, (uint32_t)(random >> 32) % 100 + 1, RETRY_AFTER_NONE,
+				     random);
 		cr_assert(wait >= r.min_wait_ns && wait <= r.max_wait_ns, "%d", i);
 	}
 }
@@ -322,7 +356,7 @@ Test(retry, a_wait_asked_for_beyond_the_deadline_ends_the_call)
 
 static const struct {
 	const char *value;
-	uint64_t    to;
+	uint64_t to;
 } dates[] = {
 	{ "120", 120 * S },
 	{ "0", 0 },
@@ -343,7 +377,8 @@ static const struct {
 	{ "Sun, 06 Nov 1994 08:50:37", RETRY_AFTER_NONE },
 	{ "Sun, 06 Nov 1994 08:50:37 GMT and more", RETRY_AFTER_NONE },
 	{ "Sun, 99 Nov 1994 08:50:37 GMT", RETRY_AFTER_NONE },
-	{ "Sun, 06 Nov 1994 08:50:37 GMTxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", RETRY_AFTER_NONE },
+	{ "Sun, 06 Nov 1994 08:50:37 GMTxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+	  RETRY_AFTER_NONE },
 };
 
 Test(retry, retry_after_is_read_in_both_forms)

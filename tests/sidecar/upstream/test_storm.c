@@ -1,4 +1,7 @@
-/* Guard and pool together under random callers, origins and name servers: nothing is lost, nothing is left. */
+/*
+ * Guard and pool together under random callers, origins and name servers: nothing is lost, nothing
+ * is left.
+ */
 #include <criterion/criterion.h>
 
 #include "dns_server.h"
@@ -11,11 +14,11 @@ enum phase { IDLE, ASKING, TAKING, SENT };
 
 /* One call after the other, as an exchange makes them: guard, pool, message, verdict. */
 struct call {
-	enum phase          phase;
-	struct upstream    *up;
+	enum phase phase;
+	struct upstream *up;
 	struct guard_ticket t;
-	struct pool_wait    w;
-	struct message     *m;
+	struct pool_wait w;
+	struct message *m;
 };
 
 static struct world world;
@@ -76,7 +79,11 @@ static void on_error(struct message *m, enum message_error err, bool unprocessed
 }
 
 static const struct message_events events = {
-	.on_head = on_head, .on_body = on_body, .on_end = on_end, .on_sent = on_sent, .on_error = on_error,
+	.on_head = on_head,
+	.on_body = on_body,
+	.on_end = on_end,
+	.on_sent = on_sent,
+	.on_error = on_error,
 };
 
 static void send_it(struct call *c, struct message *m)
@@ -108,7 +115,10 @@ static void on_taken(struct pool_wait *w, struct message *m)
 	if (m)
 		send_it(c, m);
 	else
-		over(c, w->error == RHC_ERR_pool_timeout || rng_below(&rng, 4) ? GUARD_IGNORED : GUARD_FAILURE, w->error);
+		over(c,
+		     w->error == RHC_ERR_pool_timeout || rng_below(&rng, 4) ? GUARD_IGNORED
+									    : GUARD_FAILURE,
+		     w->error);
 }
 
 static void go(struct call *c)
@@ -119,7 +129,9 @@ static void go(struct call *c)
 	most = in_flight > most ? in_flight : most;
 	cr_assert_leq(in_flight, LIMIT, "more than max_concurrency");
 	c->phase = TAKING;
-	c->w = (struct pool_wait){ .done = on_taken, .ev = &events, .owner = c, .fresh = rng_below(&rng, 8) == 0 };
+	c->w = (struct pool_wait){
+		.done = on_taken, .ev = &events, .owner = c, .fresh = rng_below(&rng, 8) == 0
+	};
 	m = pool_take(c->up, &c->w);
 	if (m)
 		send_it(c, m);
@@ -143,7 +155,8 @@ static void begin_call(struct call *c, unsigned i)
 	c->up = world_up(&world, i % WORKERS, "orders");
 	c->t.done = on_admitted;
 	c->phase = ASKING;
-	a = guard_ask(c->up, &c->t, rng_below(&rng, 2) ? clock_ns() + rng_below(&rng, 50) * NS_PER_MS + 1 : 0);
+	a = guard_ask(c->up, &c->t,
+		      rng_below(&rng, 2) ? clock_ns() + rng_below(&rng, 50) * NS_PER_MS + 1 : 0);
 	if (a == GUARD_GO)
 		go(c);
 	else if (a != GUARD_WAIT)
@@ -197,7 +210,9 @@ static void disturb(void)
 		dns.script.rcode = rng_below(&rng, 6) == 0 ? 2 : 0;
 		break;
 	case 7:
-		o->reply = rng_below(&rng, 3) ? NULL : "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+		o->reply = rng_below(&rng, 3) ? NULL
+					      : "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"
+						"Connection: close\r\n\r\nhello";
 		break;
 	default:
 		origin_answer(o, (unsigned)rng_below(&rng, 4));
@@ -214,13 +229,14 @@ static void storm(enum engine_kind kind, uint64_t seed)
 	dns_server_init(&dns);
 	dns.script = (struct dns_script){ .ttl = 0, .n4 = 2, .first4 = 41 };
 	snprintf(yaml, sizeof(yaml),
-	         "version: 1\nupstreams:\n  orders:\n    url: http://orders.shop.test:%u\n"
-	         "    bulkhead: {max_concurrency: %d, acquisition_timeout: 40ms}\n"
-	         "    circuit_breaker: {failure_threshold: 4, recovery_timeout: 20ms}\n"
-	         "    pool: {max_connections: 2, max_idle: 1, max_requests_per_connection: 7}\n"
-	         "    timeout: {connect: 60ms, pool: 20ms, idle: 30ms}\n"
-	         "    dns: {ttl_min: 5ms, ttl_max: 1s, negative_ttl: 5ms, timeout: 30ms, stale_if_error: 50ms}\n",
-	         origin[0].port, LIMIT);
+		 "version: 1\nupstreams:\n  orders:\n    url: http://orders.shop.test:%u\n"
+		 "    bulkhead: {max_concurrency: %d, acquisition_timeout: 40ms}\n"
+		 "    circuit_breaker: {failure_threshold: 4, recovery_timeout: 20ms}\n"
+		 "    pool: {max_connections: 2, max_idle: 1, max_requests_per_connection: 7}\n"
+		 "    timeout: {connect: 60ms, pool: 20ms, idle: 30ms}\n"
+		 "    dns: {ttl_min: 5ms, ttl_max: 1s, timeout: 30ms, negative_ttl: 5ms, "
+		 "stale_if_error: 50ms}\n",
+		 origin[0].port, LIMIT);
 	world_init(&world, WORKERS, kind, yaml, dns.csv);
 	world.rig.peer[world.rig.n_peers++] = (struct rig_peer){ dns_server_act, &dns };
 	for (int i = 0; i < 2; i++)
@@ -239,7 +255,8 @@ static void storm(enum engine_kind kind, uint64_t seed)
 	for (int i = 0; i < CALLS; i++)
 		abort_call(&call[i]);
 	cr_assert_eq(in_flight, 0);
-	cr_assert_gt(ended[GUARD_SUCCESS], 50, "seed %lu: %u went through", (unsigned long)seed, ended[GUARD_SUCCESS]);
+	cr_assert_gt(ended[GUARD_SUCCESS], 50, "seed %lu: %u went through", (unsigned long)seed,
+		     ended[GUARD_SUCCESS]);
 	cr_assert_eq(most, LIMIT);
 	for (int i = 0; i < WORKERS; i++)
 		upstreams_drain(world.w[i].all);
@@ -252,13 +269,18 @@ static void storm(enum engine_kind kind, uint64_t seed)
 		cr_assert_eq(up->pool.n_conns, 0);
 		cr_assert_eq(up->pool.n_idle, 0);
 		for (uint32_t k = 0; k < up->endpoints.n; k++)
-			cr_assert(up->endpoints.row[k].in_flight == 0 && up->endpoints.row[k].conns == 0);
-		cr_assert_eq(world_counter(up, RHC_CTR_att_started), world_counter(up, RHC_CTR_att_finished));
-		cr_assert_eq(world_counter(up, RHC_CTR_conn_h1_opened), world_counter(up, RHC_CTR_conn_h1_closed));
-		cr_assert_eq(world_counter(up, RHC_CTR_conn_idle_begun), world_counter(up, RHC_CTR_conn_idle_ended));
+			cr_assert(up->endpoints.row[k].in_flight == 0 &&
+				  up->endpoints.row[k].conns == 0);
+		cr_assert_eq(world_counter(up, RHC_CTR_att_started),
+			     world_counter(up, RHC_CTR_att_finished));
+		cr_assert_eq(world_counter(up, RHC_CTR_conn_h1_opened),
+			     world_counter(up, RHC_CTR_conn_h1_closed));
+		cr_assert_eq(world_counter(up, RHC_CTR_conn_idle_begun),
+			     world_counter(up, RHC_CTR_conn_idle_ended));
 		cr_assert_eq(world_counter(up, RHC_CTR_conn_connecting_begun),
-		             world_counter(up, RHC_CTR_conn_connecting_ended));
-		cr_assert_eq(world_counter(up, RHC_CTR_slot_acquired), world_counter(up, RHC_CTR_slot_released));
+			     world_counter(up, RHC_CTR_conn_connecting_ended));
+		cr_assert_eq(world_counter(up, RHC_CTR_slot_acquired),
+			     world_counter(up, RHC_CTR_slot_released));
 	}
 	world_fini(&world);
 	dns_server_fini(&dns);

@@ -1,4 +1,7 @@
-/* sidecar/upstream/upstream.h: the table of a worker, and what the supervisor makes of a configuration. */
+/*
+ * sidecar/upstream/upstream.h: the table of a worker, and what the supervisor makes of a
+ * configuration.
+ */
 #include <criterion/criterion.h>
 #include <errno.h>
 
@@ -6,18 +9,19 @@
 
 static struct world world;
 
-#define YAML                                                                                       \
-	"version: 1\n"                                                                             \
-	"defaults: {bulkhead: {max_concurrency: 7}}\n"                                             \
-	"upstreams:\n"                                                                             \
-	"  orders: {url: 'http://orders.shop.svc:8080', hosts: [ORDERS.shop, 'api.example.com:81', '[::1]:9']}\n" \
-	"  billing: {url: 'https://billing.example.com', retry: {budget: {ratio: 0, min_per_second: 0}}}\n" \
-	"  plain: {url: 'http://billing.example.com'}\n"                                           \
-	"forward_proxy: {enabled: true, allow: ['*.example.org', 'x?.test']}\n"
+static const char yaml[] = "version: 1\n"
+			   "defaults: {bulkhead: {max_concurrency: 7}}\n"
+			   "upstreams:\n"
+			   "  orders: {url: 'http://orders.shop.svc:8080', "
+			   "hosts: [ORDERS.shop, 'api.example.com:81', '[::1]:9']}\n"
+			   "  billing: {url: 'https://billing.example.com', "
+			   "retry: {budget: {ratio: 0, min_per_second: 0}}}\n"
+			   "  plain: {url: 'http://billing.example.com'}\n"
+			   "forward_proxy: {enabled: true, allow: ['*.example.org', 'x?.test']}\n";
 
 static void begin(void)
 {
-	world_init(&world, 1, ENGINE_EPOLL, YAML, "127.0.0.1:1");
+	world_init(&world, 1, ENGINE_EPOLL, yaml, "127.0.0.1:1");
 }
 
 static void end(void)
@@ -27,8 +31,8 @@ static void end(void)
 
 static const char *by_host(const char *authority)
 {
-	struct upstream *up =
-		upstreams_by_host(world.w[0].all, (struct http_str){ authority, (uint32_t)strlen(authority) });
+	struct upstream *up = upstreams_by_host(
+		world.w[0].all, (struct http_str){ authority, (uint32_t)strlen(authority) });
 
 	return up ? up->name : "";
 }
@@ -42,7 +46,8 @@ Test(upstream, is_found_by_its_name)
 	cr_assert_null(upstreams_by_name(world.w[0].all, HTTP_STR("order")));
 	cr_assert_null(upstreams_by_name(world.w[0].all, HTTP_STR("orders2")));
 	cr_assert_null(upstreams_by_name(world.w[0].all, HTTP_STR("")));
-	cr_assert_null(upstreams_by_name(world.w[0].all, HTTP_STR("orders.shop")), "a host is not a name");
+	cr_assert_null(upstreams_by_name(world.w[0].all, HTTP_STR("orders.shop")),
+		       "a host is not a name");
 	cr_assert_null(upstreams_by_name(world.w[0].all, HTTP_STR("Orders")), "names are exact");
 }
 
@@ -93,7 +98,8 @@ Test(upstream, targets_of_the_forward_proxy_are_made_when_asked_for)
 	cr_assert_not_null(up);
 	cr_assert(up->forward);
 	cr_assert_str_eq(up->name, UPSTREAM_FORWARD_NAME);
-	cr_assert_eq(upstreams_forward(all, HTTP_STR("A.example.org"), 80), up, "the same one again");
+	cr_assert_eq(upstreams_forward(all, HTTP_STR("A.example.org"), 80), up,
+		     "the same one again");
 	cr_assert_neq(upstreams_forward(all, HTTP_STR("a.example.org"), 81), up);
 	cr_assert_eq(up->policy->bulkhead.max_concurrency, 7);
 }
@@ -126,7 +132,8 @@ Test(upstream, the_forward_proxy_knows_a_bounded_number_of_targets)
 	for (int i = 0; i < 3 * UPSTREAM_FORWARD_MAX; i++) {
 		int n = snprintf(host, sizeof(host), "h%d.example.org", i);
 
-		cr_assert_not_null(upstreams_forward(world.w[0].all, (struct http_str){ host, (uint32_t)n }, 80));
+		cr_assert_not_null(upstreams_forward(world.w[0].all,
+						     (struct http_str){ host, (uint32_t)n }, 80));
 	}
 }
 
@@ -134,24 +141,30 @@ Test(upstream, the_forward_proxy_allows_what_is_listed)
 {
 	static const struct {
 		const char *host;
-		bool        allowed;
+		bool allowed;
 	} rows[] = {
-		{ "a.example.org", true },  { "A.B.EXAMPLE.ORG", true }, { "example.org", false },
-		{ "a.example.orgx", false }, { "x1.test", true },         { "x.test", false },
-		{ "x12.test", false },       { "", false },
+		{ "a.example.org", true }, { "A.B.EXAMPLE.ORG", true },
+		{ "example.org", false },  { "a.example.orgx", false },
+		{ "x1.test", true },       { "x.test", false },
+		{ "x12.test", false },     { "", false },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		cr_assert_eq(upstream_forward_allowed(world.cfg, (struct http_str){ rows[i].host,
-		                                                                    (uint32_t)strlen(rows[i].host) }),
-		             rows[i].allowed, "%s", rows[i].host);
+		cr_assert_eq(
+			upstream_forward_allowed(
+				world.cfg,
+				(struct http_str){ rows[i].host, (uint32_t)strlen(rows[i].host) }),
+			rows[i].allowed, "%s", rows[i].host);
 }
 
 Test(upstream, a_retry_is_decided_charged_and_counted)
 {
 	struct upstream *up = world_up(&world, 0, "orders"), *poor = world_up(&world, 0, "billing");
-	struct retry_facts f = { .error = RHC_ERR_connect_refused, .method = HTTP_METHOD_GET, .body_kept = true,
-		                 .attempt = 1, .retry_after_ns = RETRY_AFTER_NONE };
+	struct retry_facts f = { .error = RHC_ERR_connect_refused,
+				 .method = HTTP_METHOD_GET,
+				 .body_kept = true,
+				 .attempt = 1,
+				 .retry_after_ns = RETRY_AFTER_NONE };
 	struct retry_decision d = upstream_retry(up, &f);
 
 	cr_assert_eq(d.verdict, RETRY_YES);
@@ -173,7 +186,8 @@ Test(upstream, a_retry_is_decided_charged_and_counted)
 Test(upstream, only_http_has_no_tls)
 {
 	cr_assert_not_null(world_up(&world, 0, "billing")->tls.any);
-	cr_assert_neq(world_up(&world, 0, "billing")->tls.h1, world_up(&world, 0, "billing")->tls.any);
+	cr_assert_neq(world_up(&world, 0, "billing")->tls.h1,
+		      world_up(&world, 0, "billing")->tls.any);
 	cr_assert_null(world_up(&world, 0, "orders")->tls.any);
 	cr_assert_str_eq(world_up(&world, 0, "billing")->server_name, "billing.example.com");
 }
@@ -226,7 +240,8 @@ Test(policy, the_defaults_have_no_window_and_no_growth)
 
 Test(policy, a_bad_certificate_file_is_named_with_its_upstream)
 {
-	struct config *cfg = world_config("version: 1\nupstreams:\n  a: {url: 'https://a.test.'}\n");
+	struct config *cfg =
+		world_config("version: 1\nupstreams:\n  a: {url: 'https://a.test.'}\n");
 	struct upstream_tls *tls = NULL;
 	char why[512] = "";
 

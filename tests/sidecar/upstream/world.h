@@ -20,23 +20,23 @@ enum { WORLD_WORKERS_MAX = 2 };
 struct world_worker {
 	struct rhc_worker rhc;
 	struct upstreams *all;
-	struct rng        rng;
-	int               fd;
-	struct engine_op  wake;
-	bool              ended;
+	struct rng rng;
+	int fd;
+	struct engine_op wake;
+	bool ended;
 };
 
 struct world {
-	struct rig          rig;
-	struct config      *cfg;
-	struct rhc_segment  seg;
-	char                path[64];
-	struct http_env     http;
-	struct http_slabs   slabs;
-	int                 wake_fds[RHC_WORKERS_MAX];
-	unsigned            n;
+	struct rig rig;
+	struct config *cfg;
+	struct rhc_segment seg;
+	char path[64];
+	struct http_env http;
+	struct http_slabs slabs;
+	int wake_fds[RHC_WORKERS_MAX];
+	unsigned n;
 	struct world_worker w[WORLD_WORKERS_MAX];
-	const char         *dns_servers;
+	const char *dns_servers;
 	struct upstream_tls *tls;
 };
 
@@ -95,10 +95,12 @@ static inline void world_worker_init(struct world *x, unsigned i)
 	engine_wake(x->rig.engine, &w->wake, w->fd);
 }
 
-static inline void world_init(struct world *x, unsigned workers, enum engine_kind kind, const char *yaml,
-                              const char *dns_servers)
+static inline void world_init(struct world *x, unsigned workers, enum engine_kind kind,
+			      const char *yaml, const char *dns_servers)
 {
-	struct http_sizes sizes = { .conns = 64, .tls = 8, .h2_conns = 8, .h2_streams = 64, .messages = 64 };
+	struct http_sizes sizes = {
+		.conns = 64, .tls = 8, .h2_conns = 8, .h2_streams = 64, .messages = 64
+	};
 	struct rhc_segment_opt opt = {
 		.shape = { .workers = 4, .upstreams = 8, .slots = 64 },
 		.mode = 0600,
@@ -120,9 +122,12 @@ static inline void world_init(struct world *x, unsigned workers, enum engine_kin
 	unlink(x->path);
 	opt.path = x->path;
 	cr_assert_eq(rhc_segment_adopt(&x->seg, &opt, &why), 0, "%s", why.text);
-	cr_assert_eq(upstreams_declare(x->cfg, &x->seg, world_ms(), &wake, text, sizeof(text)), 0, "%s", text);
+	cr_assert_eq(upstreams_declare(x->cfg, &x->seg, world_ms(), &wake, text, sizeof(text)), 0,
+		     "%s", text);
 	cr_assert_eq(upstream_tls_new(x->cfg, &x->tls, text, sizeof(text)), 0, "%s", text);
-	cr_assert_eq(http_env_init(&x->http, &x->slabs, &sizes, x->rig.engine, &x->rig.bufs, &x->rig.timers), 0);
+	cr_assert_eq(http_env_init(&x->http, &x->slabs, &sizes, x->rig.engine, &x->rig.bufs,
+				   &x->rig.timers),
+		     0);
 	for (unsigned i = 0; i < RHC_WORKERS_MAX; i++)
 		x->wake_fds[i] = -1;
 	for (unsigned i = 0; i < workers; i++)
@@ -133,7 +138,8 @@ static inline void world_init(struct world *x, unsigned workers, enum engine_kin
 
 static inline struct upstream *world_up(struct world *x, unsigned worker, const char *name)
 {
-	struct upstream *up = upstreams_by_name(x->w[worker].all, (struct http_str){ name, (uint32_t)strlen(name) });
+	struct upstream *up = upstreams_by_name(x->w[worker].all,
+						(struct http_str){ name, (uint32_t)strlen(name) });
 
 	cr_assert_not_null(up);
 	return up;
