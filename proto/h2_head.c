@@ -12,6 +12,9 @@
 #include "proto/h1.h"
 #include "proto/h2_private.h"
 
+/* A string of known length, compared without a call. */
+#define IS(s, literal) ((s).n == sizeof(literal) - 1 && memcmp((s).p, literal, sizeof(literal) - 1) == 0)
+
 /* --- memory --- */
 
 static const char *relocated(const char *p, const char *from, uint32_t used, const char *to)
@@ -119,9 +122,9 @@ static enum http_error method_set(struct h2 *h, struct http_head *d, struct http
 static enum http_error scheme_set(struct h2 *h, struct http_head *d, struct http_str v)
 {
 	/* only what we can route to; "http" and "https" differ in nothing but the text here */
-	if (http_str_is(v, "http"))
+	if (IS(v, "http"))
 		d->scheme = HTTP_STR("http");
-	else if (http_str_is(v, "https"))
+	else if (IS(v, "https"))
 		d->scheme = HTTP_STR("https");
 	else if (v.n == 0 || chars_span((const uint8_t *)v.p, v.n, CHARS_TOKEN) != v.n)
 		return HTTP_E_PSEUDO;
@@ -132,7 +135,7 @@ static enum http_error scheme_set(struct h2 *h, struct http_head *d, struct http
 
 static enum http_error path_set(struct h2 *h, struct http_head *d, struct http_str v)
 {
-	bool asterisk = http_str_is(v, "*");
+	bool asterisk = IS(v, "*");
 
 	if (v.n > h->conf.target_max)
 		return HTTP_E_TARGET_TOO_LONG;
@@ -178,17 +181,17 @@ static enum http_error pseudo(struct h2 *h, struct http_str name, struct http_st
 
 	if (h->in.part == H2_PART_TRAILERS)
 		return HTTP_E_TRAILER;
-	if (http_str_is(name, ":status"))
+	if (IS(name, ":status"))
 		return h->conf.server ? HTTP_E_PSEUDO : status_set(d, v);
 	if (!h->conf.server)
 		return HTTP_E_PSEUDO;
-	if (http_str_is(name, ":method"))
+	if (IS(name, ":method"))
 		return method_set(h, d, v);
-	if (http_str_is(name, ":path"))
+	if (IS(name, ":path"))
 		return path_set(h, d, v);
-	if (http_str_is(name, ":scheme"))
+	if (IS(name, ":scheme"))
 		return scheme_set(h, d, v);
-	if (http_str_is(name, ":authority")) {
+	if (IS(name, ":authority")) {
 		if (!authority_ok(v))
 			return HTTP_E_HOST;
 		copy(h, v, &d->authority);
@@ -202,7 +205,7 @@ static enum http_error pseudo(struct h2 *h, struct http_str name, struct http_st
 static bool is_secret(enum http_field_id id, struct http_str name)
 {
 	return id == HTTP_FIELD_AUTHORIZATION || id == HTTP_FIELD_PROXY_AUTHORIZATION ||
-	       id == HTTP_FIELD_COOKIE || (id == HTTP_FIELD_OTHER && http_str_is(name, "set-cookie"));
+	       id == HTTP_FIELD_COOKIE || (id == HTTP_FIELD_OTHER && IS(name, "set-cookie"));
 }
 
 static enum http_error length_set(struct h2_stream *s, struct http_head *d, struct http_str v)

@@ -21,6 +21,13 @@ struct block {
 	char       status[3];
 };
 
+/* Not by an initializer: that would clear the whole array for each head. */
+static void block_begin(struct block *b)
+{
+	b->n = 0;
+	b->bytes = 0;
+}
+
 int h2_errno(int lib_error)
 {
 	switch (lib_error) {
@@ -178,11 +185,13 @@ static int put_response(struct block *b, const struct http_head *h, enum http_me
 
 int h2_request(struct h2 *h, struct h2_stream *s, const struct http_head *head, bool end)
 {
-	struct block b = { .n = 0 };
+	struct block b;
 	int32_t      id;
-	int          err = put_request(&b, head);
+	int          err;
 
 	assert(!h->conf.server && s->id == 0);
+	block_begin(&b);
+	err = put_request(&b, head);
 	if (err < 0)
 		return err;
 	if (h->broken)
@@ -201,10 +210,12 @@ int h2_request(struct h2 *h, struct h2_stream *s, const struct http_head *head, 
 
 int h2_response(struct h2 *h, struct h2_stream *s, const struct http_head *head, bool end)
 {
-	struct block b = { .n = 0 };
-	int          err = put_response(&b, head, (enum http_method)s->method);
+	struct block b;
+	int          err;
 
 	assert(h->conf.server && !s->out_open && !s->out_end);
+	block_begin(&b);
+	err = put_response(&b, head, (enum http_method)s->method);
 	if (err < 0)
 		return err;
 	if (!s->attached || h->broken)
@@ -242,11 +253,13 @@ void h2_body(struct h2 *h, struct h2_stream *s, uint32_t n)
 
 static int trailers_keep(struct h2 *h, struct h2_stream *s, const struct http_head *head)
 {
-	struct block        b = { .n = 0 };
+	struct block        b;
 	struct h2_trailers *t;
 	uint8_t            *p;
-	int                 err = put_fields(&b, head, true);
+	int                 err;
 
+	block_begin(&b);
+	err = put_fields(&b, head, true);
 	if (err < 0 || b.n == 0)
 		return err;
 	t = h2_mem_alloc(&h->mem, sizeof(*t) + b.n * sizeof(t->nv[0]) + b.bytes);

@@ -657,6 +657,107 @@ Test(h2_conn, a_closed_connection_before_and_within_a_response_are_told_apart)
 	}
 }
 
+/* Frames on streams 1 and 3 after SETTINGS, as a server would send them. */
+static const uint8_t goaway_1[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0 };
+static const uint8_t rst_1_1[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 3, 0, 0, 0, 13 };
+static const uint8_t rst_refused[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 3, 0, 0, 0, 7 };
+static const uint8_t rst_cancel[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 3, 0, 0, 0, 8 };
+static const uint8_t bad_head[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 2, 1, 5, 0, 0, 0, 3, 0x88, 0x88 };
+
+static const struct {
+	const char        *says;
+	const uint8_t     *frames;
+	size_t             n;
+	enum message_error err;
+	bool               unprocessed, draining;
+} verdicts[] = {
+	{ "above the last id of GOAWAY", goaway_1, sizeof(goaway_1), MESSAGE_E_REFUSED, true, true },
+	{ "HTTP/1.1 required", rst_1_1, sizeof(rst_1_1), MESSAGE_E_HTTP_1_1_REQUIRED, true, false },
+	{ "refused", rst_refused, sizeof(rst_refused), MESSAGE_E_REFUSED, true, false },
+	{ "cancelled", rst_cancel, sizeof(rst_cancel), MESSAGE_E_RESET, false, false },
+	{ "two statuses", bad_head, sizeof(bad_head), MESSAGE_E_PROTOCOL, false, false },
+};
+
+Test(h2_conn, what_the_server_says_of_one_stream_leaves_the_other_alone)
+{
+	for (size_t i = 0; i < ARRAY_LEN(verdicts); i++) {
+		EACH_ENGINE (r) {
+			int                  port, fd = mute_server(&port), conn;
+			struct ex           *one, *three;
+			static const uint8_t ok[] = { 0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88 };
+
+			rig_connect(r, port, HTTP_CLIENT_H2_PRIOR);
+			RIG_UNTIL(r, r->ready == 1);
+			one = rig_ask(r, "GET", "/1", UINT64_MAX);
+			three = rig_ask(r, "GET", "/3", UINT64_MAX);
+			conn = accept(fd, NULL, NULL);
+			rig_ms(r, 10);
+			cr_assert_eq(send(conn, verdicts[i].frames, verdicts[i].n, 0), (ssize_t)verdicts[i].n);
+			RIG_UNTIL(r, three->errors == 1);
+			cr_expect_eq(three->err, verdicts[i].err, "%s", verdicts[i].says);
+			cr_expect_eq(three->unprocessed, verdicts[i].unprocessed, "%s", verdicts[i].says);
+			cr_expect_eq(r->draining, verdicts[i].draining, "%s", verdicts[i].says);
+			cr_expect_eq(one->errors, 0, "%s", verdicts[i].says);
+			cr_assert_eq(send(conn, ok, sizeof(ok), 0), (ssize_t)sizeof(ok));
+			RIG_UNTIL(r, one->m == NULL);
+			cr_expect_eq(one->status, 200, "%s", verdicts[i].says);
+			if (verdicts[i].draining)
+				RIG_UNTIL(r, r->closed == 1);
+			close(conn);
+			close(fd);
+			RIG_UNTIL(r, r->closed == 1);
+		}
+	}
+}
+
+Test(h2_conn, the_capacity_follows_the_peer_down_to_nothing_and_up_again)
+{
+	EACH_ENGINE (r) {
+		int            port, fd = mute_server(&port), conn;
+		static uint8_t none[] = { 0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0 };
+
+		rig_connect(r, port, HTTP_CLIENT_H2_PRIOR);
+		RIG_UNTIL(r, r->ready == 1);
+		cr_expect_eq(r->c->capacity, 100);
+		conn = accept(fd, NULL, NULL);
+		for (uint8_t n = 0; n < 9; n = (uint8_t)(n + 4)) {
+			uint32_t before = r->capacity;
+
+			none[14] = n;
+			cr_assert_eq(send(conn, none, sizeof(none), 0), (ssize_t)sizeof(none));
+			RIG_UNTIL(r, r->capacity > before);
+			cr_expect_eq(r->c->capacity, n);
+		}
+		close(conn);
+		close(fd);
+		RIG_UNTIL(r, r->closed == 1);
+	}
+}
+
+Test(h2_conn, a_narrow_pipe_carries_everything_both_ways)
+{
+	EACH_ENGINE (r) {
+		int narrow = 4096;
+
+		rig_pair(r);
+		setsockopt(r->c->stream.fd, SOL_SOCKET, SO_SNDBUF, &narrow, sizeof(narrow));
+		setsockopt(r->s[0]->stream.fd, SOL_SOCKET, SO_SNDBUF, &narrow, sizeof(narrow));
+		for (int i = 0; i < 20; i++) {
+			struct ex *x = rig_ask(r, "POST", "/echo", 0);
+
+			x->sends_trailers = i % 2;
+			x->to_send = 100000;
+			ex_feed(x);
+		}
+		RIG_UNTIL(r, all_done(r));
+		for (int i = 0; i < 20; i++) {
+			cr_expect_eq(r->ex[i].in, 100000);
+			cr_expect_eq(r->ex[i].errors, 0);
+			cr_expect_eq(r->ex[i].trailers, i % 2);
+		}
+	}
+}
+
 /* --- slabs run out --- */
 
 Test(h2_conn, without_memory_for_a_head_a_stream_is_refused_and_the_rest_goes_on)
