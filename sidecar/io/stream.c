@@ -12,33 +12,28 @@
 #include "sidecar/io/sock.h"
 #include "sidecar/io/stream_private.h"
 
-enum {
-	SMALL_SLICE = 256, /* copying fewer bytes costs less than a segment */
-	DISCARD_ROUNDS = 16,
-};
+enum { DISCARD_ROUNDS = 16 };
 
-/* Dead upstreams: unacknowledged data is given up after a minute, silence is asked about after one. */
+/*
+ * Dead upstreams: unacknowledged data is given up after a minute, silence is asked about after one.
+ */
 static const struct sock_opts upstream_opts = {
 	.nodelay = true,
 	.keepalive_idle_s = 60,
 	.keepalive_interval_s = 15,
 	.keepalive_count = 4,
 	.user_timeout_ms = 60000,
-	.notsent_lowat = 128 * 1024, /* what is in the kernel can neither be cancelled nor overtaken */
+	.notsent_lowat =
+		128 * 1024, /* what is in the kernel can neither be cancelled nor overtaken */
 };
 
 static void stream_work(void *arg);
 static void on_received(struct engine *e, struct engine_op *op, int res);
-static void on_sent(struct engine *e, struct engine_op *op, int res);
 static void on_watched(struct engine *e, struct engine_op *op, int res);
 static void on_connected(struct engine *e, struct engine_op *op, int res);
 
-size_t stream_txq_size(void)
-{
-	return sizeof(struct txq);
-}
-
-void stream_init(struct stream *s, struct stream_env *env, const struct stream_events *ev, void *owner)
+void stream_init(struct stream *s, struct stream_env *env, const struct stream_events *ev,
+		 void *owner)
 {
 	OBJ_INIT(s, STREAM_MAGIC);
 	s->env = env;
@@ -46,7 +41,7 @@ void stream_init(struct stream *s, struct stream_env *env, const struct stream_e
 	s->owner = owner;
 	s->fd = -1;
 	engine_op_init(&s->rx, on_received);
-	engine_op_init(&s->txop, on_sent);
+	engine_op_init(&s->txop, stream_on_sent);
 	engine_op_init(&s->watch, on_watched);
 	s->work.fn = stream_work;
 	s->work.arg = s;
@@ -57,11 +52,11 @@ void stream_kick(struct stream *s)
 	engine_defer(s->env->engine, &s->work);
 }
 
-/* ---- buffers that are not there ---------------------------------------------------------------- */
+/* ---- buffers that are not there -------------------------------------------------------------- */
 
 /*
- * Streams that wait hold a receive buffer each, so too many of them would wait for each other: a few may, and the
- * failure of the next one gives its buffer to them.
+ * Streams that wait hold a receive buffer each, so too many of them would wait for each other: a
+ * few may, and the failure of the next one gives its buffer to them.
  */
 void stream_starve(struct stream *s)
 {
@@ -95,7 +90,7 @@ void stream_refilled(struct stream_env *env)
 	stream_kick(s);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 void stream_fail(struct stream *s, enum stream_error err, int sys_errno, const char *why)
 {
@@ -134,7 +129,7 @@ static void release(struct stream *s)
 }
 
 /* Everything joined: the last words of a stream. */
-static void finish(struct stream *s)
+void stream_finish(struct stream *s)
 {
 	if (!idle(s))
 		return;
@@ -151,11 +146,14 @@ static void finish(struct stream *s)
 	s->ev->on_closed(s);
 }
 
-/* End the operations in flight.  With reset no FIN may leave first: it would look like an orderly end. */
+/*
+ * End the operations in flight.  With reset no FIN may leave first: it would look like an orderly
+ * end.
+ */
 static void join(struct stream *s)
 {
 	struct engine *e = s->env->engine;
-	bool           connecting = s->state == STREAM_CONNECTING;
+	bool connecting = s->state == STREAM_CONNECTING;
 	s->state = STREAM_JOINING;
 	unstarve(s);
 	if (s->reset || connecting) {
@@ -199,148 +197,7 @@ void stream_abort(struct stream *s)
 	join(s);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------ */
-
-static struct txlist *wire(struct stream *s)
-{
-	return s->tls != NULL ? &s->tls->out : &s->tx;
-}
-
-static bool writable(const struct stream *s)
-{
-	OBJ_CHECK(s, STREAM_MAGIC);
-	if (s->state >= STREAM_CLOSING)
-		return false;
-	assert(!s->shut_wr);
-	return s->err == STREAM_OK && !s->broken;
-}
-
-static void wrote(struct stream *s, uint32_t n, bool all)
-{
-	s->queued += n;
-	if (!all)
-		stream_fail(s, STREAM_E_NO_BUFFERS, 0, NULL);
-	stream_kick(s);
-}
-
-void stream_write_copy(struct stream *s, const void *p, uint32_t n)
-{
-	if (!writable(s) || n == 0)
-		return;
-	uint32_t took = txlist_copy(&s->tx, stream_mem(s), p, n);
-	wrote(s, took, took == n);
-}
-
-void stream_write(struct stream *s, struct slice data)
-{
-	if (data.buf == NULL || data.n <= SMALL_SLICE || !writable(s)) {
-		stream_write_copy(s, data.p, data.n);
-		slice_drop(data);
-		return;
-	}
-	uint32_t n = data.n;
-	bool     ok = txlist_put(&s->tx, stream_mem(s), data);
-	wrote(s, ok ? n : 0, ok);
-}
-
-uint8_t *stream_reserve(struct stream *s, uint32_t n)
-{
-	return writable(s) ? txlist_reserve(&s->tx, stream_mem(s), n) : NULL;
-}
-
-void stream_commit(struct stream *s, uint32_t n)
-{
-	OBJ_CHECK(s, STREAM_MAGIC);
-	txlist_commit(&s->tx, stream_mem(s), n);
-	if (n > 0)
-		wrote(s, n, true);
-}
-
-uint32_t stream_queued(const struct stream *s)
-{
-	return s->queued;
-}
-
-void stream_shutdown(struct stream *s)
-{
-	OBJ_CHECK(s, STREAM_MAGIC);
-	s->shut_wr = true;
-	stream_kick(s);
-}
-
-static bool all_sent(struct stream *s)
-{
-	if (s->broken)
-		return true;
-	if (engine_busy(&s->txop) || wire(s)->bytes > 0)
-		return false;
-	/* After a failure of TLS only its alert is of use. */
-	return s->tls == NULL || s->err != STREAM_OK || (s->tx.bytes == 0 && s->tls->notified);
-}
-
-static void send_next(struct stream *s)
-{
-	if (engine_busy(&s->txop) || wire(s)->bytes == 0)
-		return;
-	struct txq *q = txlist_seal(wire(s));
-	engine_send(s->env->engine, &s->txop, s->fd, q->iov, q->n);
-}
-
-/* Everything about sending that is due; FIN when everything has left (a close does it while joining). */
-static void push(struct stream *s)
-{
-	if (s->broken)
-		return;
-	if (s->tls != NULL && s->opened && s->err == STREAM_OK)
-		stream_tls_encrypt(s);
-	if (s->tls != NULL && s->shut_wr && s->state != STREAM_HANDSHAKE && s->tx.bytes == 0 &&
-	    !s->tls->notified)
-		stream_tls_notify(s);
-	send_next(s);
-	if (s->shut_wr && !s->fin_sent && s->state == STREAM_OPEN && all_sent(s)) {
-		s->fin_sent = true;
-		shutdown(s->fd, SHUT_WR);
-	}
-}
-
-/*
- * The socket takes no more.  The peer may have answered before it went (413 and RST): while reading is
- * wanted the receive delivers that first and then reports the end itself.
- */
-static void send_failed(struct stream *s, int err)
-{
-	s->broken = true;
-	s->sys_errno = err;
-	if (s->state != STREAM_OPEN || !s->want || s->eof_seen)
-		stream_fail(s, STREAM_E_RESET, err, NULL);
-	stream_kick(s);
-}
-
-static void on_sent(struct engine *e, struct engine_op *op, int res)
-{
-	(void)e;
-	struct stream *s = CONTAINER_OF(op, struct stream, txop);
-	OBJ_CHECK(s, STREAM_MAGIC);
-	if (s->state == STREAM_JOINING) {
-		finish(s);
-		return;
-	}
-	struct txq *q = wire(s)->head;
-	if (res < 0 || (uint32_t)res != q->bytes) {
-		send_failed(s, res < 0 ? -res : EPIPE);
-		return;
-	}
-	uint32_t n = s->tls != NULL ? q->plain : q->bytes;
-	txlist_pop(wire(s), stream_mem(s));
-	s->queued -= n;
-	stream_refilled(s->env);
-	if (wire(s)->bytes > 0 || s->tx.bytes > 0 || s->shut_wr)
-		stream_kick(s);
-	if (n > 0 && s->state == STREAM_OPEN && s->err == STREAM_OK)
-		s->ev->on_sent(s, n);
-}
-
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 void stream_receive(struct stream *s)
 {
@@ -353,7 +210,10 @@ static bool unread(const struct stream *s)
 	return s->held != NULL || (s->tls != NULL && s->tls->more);
 }
 
-/* Receive while wanted; else keep an eye on the peer, once: a watch that fired would fire again at once. */
+/*
+ * Receive while wanted; else keep an eye on the peer, once: a watch that fired would fire again at
+ * once.
+ */
 static void arm(struct stream *s)
 {
 	if (s->state != STREAM_OPEN || s->err != STREAM_OK || s->eof_seen)
@@ -379,13 +239,13 @@ void stream_want(struct stream *s, bool want, bool large)
 }
 
 /*
- * A socket tells a reset once.  When the send in flight got to know it, whose completion may be behind us in the
- * same turn, the receive says 0 as if there had been FIN; the state does not lie.
+ * A socket tells a reset once.  When the send in flight got to know it, whose completion may be
+ * behind us in the same turn, the receive says 0 as if there had been FIN; the state does not lie.
  */
 static bool was_reset(const struct stream *s)
 {
 	struct tcp_info info = { 0 };
-	socklen_t       len = sizeof(info);
+	socklen_t len = sizeof(info);
 	return engine_busy(&s->txop) && !s->fin_sent &&
 	       getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
 	       info.tcpi_state == TCP_CLOSE;
@@ -441,9 +301,9 @@ static void on_received(struct engine *e, struct engine_op *op, int res)
 		if (res > 0)
 			buf_unref(op->buf);
 		else if (res < 0 && s->state == STREAM_CLOSING)
-			send_failed(s, -res);
+			stream_send_failed(s, -res);
 		if (s->state == STREAM_JOINING)
-			finish(s);
+			stream_finish(s);
 		return;
 	}
 	if (res > 0)
@@ -469,9 +329,9 @@ static void on_watched(struct engine *e, struct engine_op *op, int res)
 	OBJ_CHECK(s, STREAM_MAGIC);
 	s->watch_fired = true;
 	if (s->state == STREAM_JOINING)
-		finish(s);
+		stream_finish(s);
 	else if (res < 0)
-		send_failed(s, -res); /* noticed here, the receive may see it as an end */
+		stream_send_failed(s, -res); /* noticed here, the receive may see it as an end */
 	else if (s->state == STREAM_OPEN && !s->want && fin_is_next(s))
 		end_of_input(s);
 }
@@ -489,7 +349,7 @@ static void pull(struct stream *s)
 		stream_tls_read(s);
 }
 
-/* ---- connecting --------------------------------------------------------------------------------- */
+/* ---- connecting ------------------------------------------------------------------------------ */
 
 void stream_adopt(struct stream *s, int fd)
 {
@@ -502,7 +362,7 @@ void stream_adopt(struct stream *s, int fd)
 }
 
 int stream_connect(struct stream *s, const struct sockaddr *addr, socklen_t len,
-                   struct tls_policy *policy, const char *server_name)
+		   struct tls_policy *policy, const char *server_name)
 {
 	OBJ_CHECK(s, STREAM_MAGIC);
 	assert(s->state == STREAM_NEW);
@@ -552,7 +412,7 @@ static void on_connected(struct engine *e, struct engine_op *op, int res)
 	OBJ_CHECK(s, STREAM_MAGIC);
 	s->rx.cb = on_received;
 	if (s->state == STREAM_JOINING) {
-		finish(s);
+		stream_finish(s);
 	} else if (res < 0) {
 		stream_fail(s, connect_error(-res), -res, NULL);
 	} else {
@@ -571,7 +431,7 @@ uint64_t stream_connected_ns(const struct stream *s)
 	return s->connected_ns;
 }
 
-/* ---- the end of a turn -------------------------------------------------------------------------- */
+/* ---- the end of a turn ----------------------------------------------------------------------- */
 
 static void tell(struct stream *s)
 {
@@ -590,13 +450,13 @@ static void stream_work(void *arg)
 	OBJ_CHECK(s, STREAM_MAGIC);
 	unstarve(s);
 	if (s->state == STREAM_JOINING) {
-		finish(s);
+		stream_finish(s);
 		return;
 	}
 	if (s->state >= STREAM_HANDSHAKE)
-		push(s);
+		stream_push(s);
 	if (s->state == STREAM_CLOSING) {
-		if (all_sent(s))
+		if (stream_all_sent(s))
 			join(s);
 	} else if (s->err != STREAM_OK) {
 		tell(s);
@@ -608,7 +468,7 @@ static void stream_work(void *arg)
 	}
 }
 
-/* ---- questions ---------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 bool stream_is_tls(const struct stream *s)
 {

@@ -1,12 +1,14 @@
 /*
- * sidecar/io/stream_private.h - what stream.c and stream_tls.c share; nobody else includes it.
+ * sidecar/io/stream_private.h - what stream*.c share; nobody else includes it.
  *
- * States   NEW -> CONNECTING -> [HANDSHAKE ->] OPEN -> CLOSING -> JOINING -> CLOSED, and from everywhere to
- *          CLOSING or JOINING.  CLOSING sends what is queued.  JOINING waits for the operations in flight.
- * Work     One deferred function per stream, stream_work(), does all that is due at the end of a turn: encrypt,
- *          send, FIN, tell a failure, deliver what was held back, arm the receive.  Whatever changes
- *          something only kicks it.  on_closed comes from there or from the last completion, and always last, so
- *          a stream is still there after every other callback; only its state may have changed.
+ * States   NEW -> CONNECTING -> [HANDSHAKE ->] OPEN -> CLOSING -> JOINING -> CLOSED, and from
+ *          everywhere to CLOSING or JOINING.  CLOSING sends what is queued.  JOINING waits for the
+ *          operations in flight.
+ * Work     One deferred function per stream, stream_work(), does all that is due at the end of a
+ *          turn: encrypt, send, FIN, tell a failure, deliver what was held back, arm the receive.
+ *          Whatever changes something only kicks it.  on_closed comes from there or from the last
+ *          completion, and always last, so a stream is still there after every other callback; only
+ *          its state may have changed.
  */
 #ifndef RHC_SIDECAR_IO_STREAM_PRIVATE_H
 #define RHC_SIDECAR_IO_STREAM_PRIVATE_H
@@ -56,8 +58,19 @@ void stream_refilled(struct stream_env *env); /* a buffer may have come back */
 void stream_receive(struct stream *s); /* arm, whatever is wanted */
 void stream_opened(struct stream *s); /* tell; the last step of a caller */
 
-/* stream_tls.c.  0 or -ENOBUFS */
-int  stream_tls_new(struct stream *s, struct tls_policy *policy, const char *server_name);
+/*
+ * The end, when no operation is in flight: calls on_closed, so it is the last thing a caller does.
+ */
+void stream_finish(struct stream *s);
+
+/* stream_write.c */
+void stream_push(struct stream *s); /* all about sending that is due */
+bool stream_all_sent(struct stream *s);
+void stream_send_failed(struct stream *s, int err); /* the socket takes no more */
+void stream_on_sent(struct engine *e, struct engine_op *op, int res);
+
+/* stream_tls.c */
+int  stream_tls_new(struct stream *s, struct tls_policy *policy, const char *name); /* -ENOBUFS */
 void stream_tls_free(struct stream *s);
 void stream_tls_begin(struct stream *s); /* TCP is connected */
 void stream_tls_handshake(struct stream *s);

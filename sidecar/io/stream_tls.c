@@ -3,9 +3,11 @@
 
 #include "sidecar/io/stream_private.h"
 
-/* Records gather small segments: one record, one packet for a head and the first bytes of its body. */
+/*
+ * Records gather small segments: one record, one packet for a head and the first bytes of its body.
+ */
 enum {
-	GATHER_BELOW = 4096, /* segments of this size go as they are */
+	GATHER_BELOW = 4096,   /* segments of this size go as they are */
 	RECORD_OVERHEAD = 512, /* header, tag, padding; alerts and a KeyUpdate in between */
 };
 
@@ -45,9 +47,9 @@ static uint32_t put(void *arg, const uint8_t *p, uint32_t n)
 
 static void fail(struct stream *s, enum tls_step step)
 {
-	enum stream_error err = step == TLS_E_CERT  ? STREAM_E_TLS_CERT
-	                        : step == TLS_E_ALERT ? STREAM_E_TLS_ALERT
-	                                              : STREAM_E_TLS;
+	enum stream_error err = step == TLS_E_CERT    ? STREAM_E_TLS_CERT
+				: step == TLS_E_ALERT ? STREAM_E_TLS_ALERT
+						      : STREAM_E_TLS;
 	stream_fail(s, err, 0, tls_failure(&s->tls->t));
 }
 
@@ -71,11 +73,14 @@ void stream_tls_begin(struct stream *s)
 		stream_tls_handshake(s);
 	} else {
 		stream_fail(s, STREAM_E_TLS, 0,
-		            rc == -EINVAL ? "no usable server name" : "no memory for TLS");
+			    rc == -EINVAL ? "no usable server name" : "no memory for TLS");
 	}
 }
 
-/* There is output, also from reading (an alert, a KeyUpdate), and no completion will come to take care of it. */
+/*
+ * There is output, also from reading (an alert, a KeyUpdate), and no completion will come to take
+ * care of it.
+ */
 static void kick_output(struct stream *s)
 {
 	if (s->tls->out.bytes > 0 && !engine_busy(&s->txop))
@@ -85,7 +90,7 @@ static void kick_output(struct stream *s)
 void stream_tls_handshake(struct stream *s)
 {
 	struct stream_tls *x = s->tls;
-	enum tls_step      step = tls_handshake(&x->t);
+	enum tls_step step = tls_handshake(&x->t);
 	release_in(x);
 	kick_output(s);
 	switch (step) {
@@ -163,7 +168,8 @@ static void act_on(struct stream *s, enum tls_step step)
 void stream_tls_read(struct stream *s)
 {
 	struct stream_tls *x = s->tls;
-	while (s->state == STREAM_OPEN && s->want && x->more && !s->eof_seen && s->err == STREAM_OK) {
+	while (s->state == STREAM_OPEN && s->want && x->more && !s->eof_seen &&
+	       s->err == STREAM_OK) {
 		struct buf *b = plain_buf(s);
 		if (b == NULL) {
 			stream_starve(s);
@@ -181,16 +187,16 @@ void stream_tls_read(struct stream *s)
 }
 
 /*
- * One record from the front of the queue.  A large segment is encrypted where it lies; small ones are
- * gathered, with what follows when it fits the same record.  A write that was cut short must be repeated with
- * the same bytes, whatever was queued since.
+ * One record from the front of the queue.  A large segment is encrypted where it lies; small ones
+ * are gathered, with what follows when it fits the same record.  A write that was cut short must be
+ * repeated with the same bytes, whatever was queued since.
  */
 static enum tls_step write_record(struct stream *s, uint32_t *ret_n)
 {
 	struct tls_session *t = &s->tls->t;
-	const uint8_t      *p = NULL;
-	uint32_t            first = txlist_peek(&s->tx, &p);
-	uint32_t            n = t->retry_n;
+	const uint8_t *p = NULL;
+	uint32_t first = txlist_peek(&s->tx, &p);
+	uint32_t n = t->retry_n;
 	if (n == 0 && first >= GATHER_BELOW)
 		n = first < TLS_RECORD_MAX ? first : TLS_RECORD_MAX;
 	else if (n == 0)
@@ -207,7 +213,7 @@ void stream_tls_encrypt(struct stream *s)
 	struct stream_tls *x = s->tls;
 	while (s->tx.bytes > 0 &&
 	       x->out.bytes + TLS_RECORD_MAX + RECORD_OVERHEAD <= STREAM_CIPHER_MAX) {
-		uint32_t      n = 0;
+		uint32_t n = 0;
 		enum tls_step step = write_record(s, &n);
 		if (step == TLS_FULL) {
 			stream_starve(s);

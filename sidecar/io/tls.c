@@ -12,7 +12,7 @@
 /* ---- sentences ------------------------------------------------------------------------------- */
 
 struct phrase {
-	int         code;
+	int code;
 	const char *text;
 };
 
@@ -26,7 +26,7 @@ static const struct phrase cert_phrases[] = {
 	{ X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,           "certificate is signed by an unknown CA" },
 	{ X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,     "certificate is signed by an unknown CA" },
 	{ X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,         "certificate is self-signed" },
-	{ X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,           "certificate chain ends in an untrusted self-signed CA" },
+	{ X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,           "certificate is signed by an untrusted CA" },
 	{ X509_V_ERR_CERT_REVOKED,                        "certificate is revoked" },
 	{ X509_V_ERR_INVALID_PURPOSE,                     "certificate is not meant for a server" },
 	{ X509_V_ERR_CERT_SIGNATURE_FAILURE,              "certificate has a wrong signature" },
@@ -62,18 +62,19 @@ static const char *phrase_of(const struct phrase *table, size_t n, int code, con
 	return otherwise;
 }
 
-#define PHRASE_OF(table, code, otherwise)                                                          \
+#define PHRASE_OF(table, code, otherwise) \
 	phrase_of(table, sizeof(table) / sizeof((table)[0]), code, otherwise)
 
 /* Who is to blame is in the oldest error: the newer ones follow from it. */
 static enum tls_step fail(struct tls_session *t)
 {
 	unsigned long e = ERR_peek_error();
-	int           reason = ERR_GET_LIB(e) == ERR_LIB_SSL ? ERR_GET_REASON(e) : 0;
+	int reason = ERR_GET_LIB(e) == ERR_LIB_SSL ? ERR_GET_REASON(e) : 0;
 	enum tls_step step = TLS_E_PROTOCOL;
 	if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
 		long code = SSL_get_verify_result(t->ssl);
-		t->failure = PHRASE_OF(cert_phrases, (int)code, X509_verify_cert_error_string(code));
+		t->failure =
+			PHRASE_OF(cert_phrases, (int)code, X509_verify_cert_error_string(code));
 		step = TLS_E_CERT;
 	} else if (reason >= SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256) {
 		t->failure = PHRASE_OF(alerts, reason - SSL_AD_REASON_OFFSET, "unknown alert");
@@ -173,7 +174,7 @@ static int set_name(struct tls_session *t, const char *name)
 	X509_VERIFY_PARAM *param = SSL_get0_param(t->ssl);
 	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	int ok = ip ? X509_VERIFY_PARAM_set1_ip_asc(param, name)
-	            : X509_VERIFY_PARAM_set1_host(param, name, 0);
+		    : X509_VERIFY_PARAM_set1_host(param, name, 0);
 	return ok == 1 ? 0 : -EINVAL;
 }
 
@@ -206,11 +207,11 @@ static int make_ssl(struct tls_session *t, const char *name)
 }
 
 int tls_session_init(struct tls_session *t, struct tls_policy *policy, const char *server_name,
-                     uint32_t (*put)(void *arg, const uint8_t *p, uint32_t n), void *put_arg)
+		     uint32_t (*put)(void *arg, const uint8_t *p, uint32_t n), void *put_arg)
 {
 	assert(policy->magic == TLS_POLICY_MAGIC);
 	*t = (struct tls_session){ .policy = policy, .put = put, .put_arg = put_arg };
-	char        clean[TLS_NAME_MAX + 1] = "";
+	char clean[TLS_NAME_MAX + 1] = "";
 	const char *name = policy->server_name[0] != '\0' ? policy->server_name : server_name;
 	if (name != NULL ? tls_name_clean(name, clean) < 0 : !policy->insecure)
 		return -EINVAL;
@@ -230,8 +231,8 @@ void tls_session_fini(struct tls_session *t)
 {
 	assert(t->magic == TLS_SESSION_MAGIC);
 	/*
-	 * SSL_free() of a connection that looks unfinished marks its session as not resumable, also the
-	 * copy in the cache.  Only a connection that failed deserves that.
+	 * SSL_free() of a connection that looks unfinished marks its session as not resumable, also
+	 * the copy in the cache.  Only a connection that failed deserves that.
 	 */
 	if (!t->dead)
 		SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
@@ -251,10 +252,11 @@ void tls_feed(struct tls_session *t, const void *p, uint32_t n)
 static void note_done(struct tls_session *t)
 {
 	const unsigned char *p = NULL;
-	unsigned             n = 0;
+	unsigned n = 0;
 	t->done = true;
 	SSL_get0_alpn_selected(t->ssl, &p, &n);
-	if (n < sizeof(t->alpn)) { /* longer ones are none of ours: OpenSSL refuses what was not offered */
+	if (n <
+	    sizeof(t->alpn)) { /* longer ones are none of ours: OpenSSL refuses what was not offered */
 		memcpy(t->alpn, n > 0 ? p : (const unsigned char *)"", n);
 		t->alpn[n] = '\0';
 	}

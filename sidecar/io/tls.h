@@ -1,24 +1,28 @@
 /*
- * sidecar/io/tls.h - TLS, client role, as a codec: ciphertext in, ciphertext out, plaintext between.
+ * sidecar/io/tls.h - TLS, client role, as a codec: ciphertext in and out, plaintext between.
  *
- * Shape       struct tls_policy is one SSL_CTX and everything decided about an upstream's TLS; struct tls_session
- *             is one connection.  Neither knows sockets or the engine: stream.c joins them.
- * Owns        The policy: CA store, client key, the session cache.  The session: one SSL object, made for
- *             this connection and freed with it (SSL_clear() keeps settings of the last peer: not worth the risk).
+ * Shape       struct tls_policy is one SSL_CTX and everything decided about an upstream's TLS;
+ *             struct tls_session is one connection.  Neither knows sockets or the engine: stream.c
+ *             joins them.
+ * Owns        The policy: CA store, client key, the session cache.  The session: one SSL object,
+ *             made for this connection and freed with it (SSL_clear() keeps settings of the last
+ *             peer: not worth the risk).
  * Owned by    Policies: the configuration.  They are made in the supervisor before fork and shared
- *             copy-on-write; what a worker learns (tickets) stays in that worker.  Sessions: stream.c.
- * In          tls_feed() shows a window over received bytes.  It is read in place and is used up when a call
- *             answers TLS_AGAIN, so the receive buffer can go back at once.
- * Out         put() of the session's maker.  It may be called by every function that takes a session but
- *             the plain getters: reads produce output too (alerts, KeyUpdate).
- * Errors      enum tls_step; tls_failure() has the sentence.  After a TLS_E_ answer only tls_session_fini() is
- *             left to do, and sending what put() was given (the alert).
- * Limits      One record (16 KiB) per tls_write().  TLS_SERVERS_MAX names per policy and TLS_TICKETS_MAX sessions
- *             per name are remembered; the name used longest ago gives way.
- * End         An end of the transport is not told to OpenSSL: tls_closed() says whether close_notify came
- *             before it, and the owner decides (RFC 8446 section 6.1; RFC 9112 section 9.8).  This is what
- *             SSL_OP_IGNORE_UNEXPECTED_EOF does in some versions, alike in all of them, and the session
- *             stays resumable.
+ *             copy-on-write; what a worker learns (tickets) stays in that worker.  Sessions:
+ *             stream.c.
+ * In          tls_feed() shows a window over received bytes.  It is read in place and is used up
+ *             when a call answers TLS_AGAIN, so the receive buffer can go back at once.
+ * Out         put() of the session's maker.  It may be called by every function that takes a
+ *             session but the plain getters: reads produce output too (alerts, KeyUpdate).
+ * Errors      enum tls_step; tls_failure() has the sentence.  After a TLS_E_ answer only
+ *             tls_session_fini() is left to do, and sending what put() was given (the alert).
+ * Limits      One record (16 KiB) per tls_write().  TLS_SERVERS_MAX names per policy and
+ *             TLS_TICKETS_MAX sessions per name are remembered; the name used longest ago gives
+ *             way.
+ * End         An end of the transport is not told to OpenSSL: tls_closed() says whether
+ *             close_notify came before it, and the owner decides (RFC 8446 section 6.1; RFC 9112
+ *             section 9.8).  This is what SSL_OP_IGNORE_UNEXPECTED_EOF does in some versions, alike
+ *             in all of them, and the session stays resumable.
  * Never       reads a file after tls_policy_new(); renegotiates; uses 0-RTT, compression or kTLS.
  * See         sidecar/io/README.md, "TLS".
  */
@@ -63,8 +67,8 @@ struct tls_policy;
  *   -EINVAL                      alpn, groups, server_name malformed; cert_file without key_file
  *   -ENOMEM
  */
-int                tls_policy_new(const struct tls_options *opt, struct tls_policy **ret_policy, char *why,
-                                  size_t cap);
+int tls_policy_new(const struct tls_options *opt, struct tls_policy **ret_policy, char *why,
+                   size_t cap);
 struct tls_policy *tls_policy_free(struct tls_policy *p); /* no session may be left; returns NULL */
 
 struct tls_counts {
@@ -77,7 +81,7 @@ struct tls_counts tls_policy_counts(const struct tls_policy *p); /* of this proc
 enum tls_step {
 	TLS_OK, /* done; for reads and writes: some bytes */
 	TLS_AGAIN, /* the window is used up: feed more */
-	TLS_FULL, /* put() took less than everything: call again, with the same bytes, once there is room */
+	TLS_FULL, /* put() took less than everything: once there is room call again, same bytes */
 	TLS_EOF, /* the peer sent close_notify */
 	TLS_E_PROTOCOL,
 	TLS_E_CERT,
@@ -104,8 +108,8 @@ struct tls_session {
 };
 
 /*
- * server_name may be NULL when the policy has one, or does not verify; it is copied.  put() takes up to n bytes of
- * ciphertext and returns how many.  0, -EINVAL (no usable name), -ENOMEM.
+ * server_name may be NULL when the policy has one, or does not verify; it is copied.  put() takes
+ * up to n bytes of ciphertext and returns how many.  0, -EINVAL (no usable name), -ENOMEM.
  */
 int  tls_session_init(struct tls_session *t, struct tls_policy *policy, const char *server_name,
                       uint32_t (*put)(void *arg, const uint8_t *p, uint32_t n), void *put_arg);
@@ -131,7 +135,10 @@ bool        tls_closed(const struct tls_session *t); /* close_notify was receive
 const char *tls_alpn(const struct tls_session *t); /* "" when none was agreed on */
 bool        tls_resumed(const struct tls_session *t);
 const char *tls_version_name(const struct tls_session *t); /* "TLSv1.3" */
-/* Lower case, no full stop, static: "certificate has expired", for TLS_E_ALERT the name of the alert. */
+/*
+ * Lower case, no full stop, static: "certificate has expired", for TLS_E_ALERT the name of the
+ * alert.
+ */
 const char *tls_failure(const struct tls_session *t);
 
 #endif

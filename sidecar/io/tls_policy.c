@@ -20,12 +20,12 @@ static const char default_groups[] = "X25519:P-256";
 
 /* The sentence of a failed tls_policy_new() on its way to the caller. */
 struct complaint {
-	char  *why;
+	char *why;
 	size_t cap;
 };
 
 __attribute__((format(printf, 3, 4))) static int complain(const struct complaint *c, int err,
-                                                          const char *fmt, ...)
+							  const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
@@ -40,7 +40,7 @@ __attribute__((format(printf, 3, 4))) static int complain(const struct complaint
 static const char *openssl_reason(void)
 {
 	unsigned long e = ERR_peek_error();
-	const char   *s = e != 0 ? ERR_reason_error_string(e) : NULL;
+	const char *s = e != 0 ? ERR_reason_error_string(e) : NULL;
 	return s != NULL ? s : "not understood";
 }
 
@@ -53,7 +53,7 @@ static int check_file(const struct complaint *c, const char *option, const char 
 		return complain(c, -err, "%s %s: %s", option, path, strerror(err));
 	}
 	struct stat st;
-	int         rc = fstat(fd, &st) < 0 ? errno : S_ISDIR(st.st_mode) ? EISDIR : 0;
+	int rc = fstat(fd, &st) < 0 ? errno : S_ISDIR(st.st_mode) ? EISDIR : 0;
 	close(fd);
 	return rc == 0 ? 0 : complain(c, -rc, "%s %s: %s", option, path, strerror(rc));
 }
@@ -90,14 +90,15 @@ static int set_trust(struct tls_policy *p, const struct tls_options *opt, const 
 			return rc;
 		if (SSL_CTX_load_verify_file(p->ctx, opt->ca_file) != 1)
 			return complain(c, -EBADMSG, "ca_file %s: no usable PEM certificate: %s",
-			                opt->ca_file, openssl_reason());
+					opt->ca_file, openssl_reason());
 	} else if (!opt->insecure) {
 		if (!system_trusts_somebody())
-			return complain(c, -ENOENT, "ca_file is not set and the system has no CA "
-			                            "certificates (package ca-certificates)");
+			return complain(c, -ENOENT,
+					"ca_file is not set and the system has no CA "
+					"certificates (package ca-certificates)");
 		if (SSL_CTX_set_default_verify_paths(p->ctx) != 1)
 			return complain(c, -EBADMSG, "the CA certificates of the system: %s",
-			                openssl_reason());
+					openssl_reason());
 	}
 	p->insecure = opt->insecure;
 	SSL_CTX_set_verify(p->ctx, opt->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
@@ -109,7 +110,7 @@ static int give_passphrase(char *out, int cap, int writing, void *arg)
 {
 	(void)writing;
 	const struct tls_policy *p = arg;
-	size_t                   n = p->passphrase != NULL ? strlen(p->passphrase) : 0;
+	size_t n = p->passphrase != NULL ? strlen(p->passphrase) : 0;
 	if (n > (size_t)cap)
 		return 0;
 	memcpy(out, p->passphrase != NULL ? p->passphrase : "", n);
@@ -124,26 +125,28 @@ static int load_key(struct tls_policy *p, const struct tls_options *opt, const s
 	int ok = SSL_CTX_use_PrivateKey_file(p->ctx, opt->key_file, SSL_FILETYPE_PEM);
 	p->passphrase = NULL;
 	unsigned long e = ERR_peek_last_error();
-	bool other = ERR_GET_LIB(e) == ERR_LIB_X509 && (ERR_GET_REASON(e) == X509_R_KEY_VALUES_MISMATCH ||
-	                                                ERR_GET_REASON(e) == X509_R_KEY_TYPE_MISMATCH);
+	bool other = ERR_GET_LIB(e) == ERR_LIB_X509 &&
+		     (ERR_GET_REASON(e) == X509_R_KEY_VALUES_MISMATCH ||
+		      ERR_GET_REASON(e) == X509_R_KEY_TYPE_MISMATCH);
 	if (ok != 1 && !other)
 		return complain(c, -EBADMSG, "key_file %s: no usable PEM key%s: %s", opt->key_file,
-		                opt->key_passphrase != NULL ? " with this key_passphrase" : "",
-		                openssl_reason());
+				opt->key_passphrase != NULL ? " with this key_passphrase" : "",
+				openssl_reason());
 	if (ok != 1 || SSL_CTX_check_private_key(p->ctx) != 1)
 		return complain(c, -EKEYREJECTED, "key_file %s does not belong to cert_file %s",
-		                opt->key_file, opt->cert_file);
+				opt->key_file, opt->cert_file);
 	return 0;
 }
 
 static int set_client_cert(struct tls_policy *p, const struct tls_options *opt,
-                           const struct complaint *c)
+			   const struct complaint *c)
 {
 	if (opt->cert_file == NULL && opt->key_file == NULL)
 		return 0;
 	if (opt->cert_file == NULL || opt->key_file == NULL)
-		return complain(c, -EINVAL, "%s without %s", opt->cert_file ? "cert_file" : "key_file",
-		                opt->cert_file ? "key_file" : "cert_file");
+		return complain(c, -EINVAL, "%s without %s",
+				opt->cert_file ? "cert_file" : "key_file",
+				opt->cert_file ? "key_file" : "cert_file");
 	int rc = check_file(c, "cert_file", opt->cert_file);
 	if (rc == 0)
 		rc = check_file(c, "key_file", opt->key_file);
@@ -151,7 +154,7 @@ static int set_client_cert(struct tls_policy *p, const struct tls_options *opt,
 		return rc;
 	if (SSL_CTX_use_certificate_chain_file(p->ctx, opt->cert_file) != 1)
 		return complain(c, -EBADMSG, "cert_file %s: no usable PEM certificate: %s",
-		                opt->cert_file, openssl_reason());
+				opt->cert_file, openssl_reason());
 	return load_key(p, opt, c);
 }
 
@@ -172,20 +175,23 @@ static int alpn_wire(const char *list, uint8_t wire[ALPN_WIRE_MAX])
 	}
 }
 
-static int set_protocol(struct tls_policy *p, const struct tls_options *opt, const struct complaint *c)
+static int set_protocol(struct tls_policy *p, const struct tls_options *opt,
+			const struct complaint *c)
 {
 	const char *groups = opt->groups != NULL ? opt->groups : default_groups;
 	SSL_CTX_set_min_proto_version(p->ctx, opt->min_version == TLS_1_3 ? TLS1_3_VERSION
-	                                                                  : TLS1_2_VERSION);
-	/* Pinned, so that every OpenSSL behaves alike: newer ones send a second, large key share. */
+									  : TLS1_2_VERSION);
+	/*
+	 * Pinned, so that every OpenSSL behaves alike: newer ones send a second, large key share.
+	 */
 	if (SSL_CTX_set1_groups_list(p->ctx, groups) != 1)
 		return complain(c, -EINVAL, "groups %s: a group in it is not known", groups);
 	if (opt->alpn != NULL && opt->alpn[0] != '\0') {
 		uint8_t wire[ALPN_WIRE_MAX];
-		int     n = alpn_wire(opt->alpn, wire);
+		int n = alpn_wire(opt->alpn, wire);
 		if (n < 0)
 			return complain(c, n, "alpn %s: names of 1 to 255 bytes between commas",
-			                opt->alpn);
+					opt->alpn);
 		if (SSL_CTX_set_alpn_protos(p->ctx, wire, (unsigned)n) != 0)
 			return complain(c, -ENOMEM, "alpn %s: no memory", opt->alpn);
 	}
@@ -197,12 +203,13 @@ static int set_protocol(struct tls_policy *p, const struct tls_options *opt, con
 static void set_modes(struct tls_policy *p, const struct tls_options *opt)
 {
 	SSL_CTX_set_options(p->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-	SSL_CTX_set_mode(p->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-	                                 SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_mode(p->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
+					 SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+					 SSL_MODE_RELEASE_BUFFERS);
 	p->resumption = !opt->no_resumption;
 	if (p->resumption) {
-		SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_CLIENT |
-		                                               SSL_SESS_CACHE_NO_INTERNAL);
+		SSL_CTX_set_session_cache_mode(p->ctx,
+					       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 		SSL_CTX_sess_set_new_cb(p->ctx, tls_on_new_session);
 	} else {
 		SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_OFF);
@@ -225,7 +232,8 @@ static int fill(struct tls_policy *p, const struct tls_options *opt, const struc
 	return rc;
 }
 
-int tls_policy_new(const struct tls_options *opt, struct tls_policy **ret_policy, char *why, size_t cap)
+int tls_policy_new(const struct tls_options *opt, struct tls_policy **ret_policy, char *why,
+		   size_t cap)
 {
 	const struct complaint c = { why, cap };
 	ERR_clear_error();

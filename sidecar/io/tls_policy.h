@@ -1,10 +1,11 @@
 /*
- * sidecar/io/tls_policy.h - what tls.c, tls_policy.c and tls_cache.c share; nobody else includes it.
+ * sidecar/io/tls_policy.h - what tls*.c share; nobody else includes it.
  *
- * Cache    A row per server name, in each worker its own (the policy is copy-on-write after fork).  All rows
- *          belong to one policy, so a session is only offered to who was verified under the same rules
- *          and under the same name.
- * Tickets  TLS 1.3 ones are used once (RFC 8446 appendix C.4), the newest first.  A TLS 1.2 session stays.
+ * Cache    A row per server name, in each worker its own (the policy is copy-on-write after fork).
+ *          All rows belong to one policy, so a session is only offered to who was verified under
+ *          the same rules and under the same name.
+ * Tickets  TLS 1.3 ones are used once (RFC 8446 appendix C.4), the newest first.  A TLS 1.2 session
+ *          stays.
  */
 #ifndef RHC_SIDECAR_IO_TLS_POLICY_H
 #define RHC_SIDECAR_IO_TLS_POLICY_H

@@ -75,7 +75,7 @@ static uint32_t copy_room(const struct txlist *l)
 static bool renew_copy(struct txlist *l, struct txmem mem, uint32_t n, bool contiguous)
 {
 	enum buf_class cls = n > BUF_SMALL_SIZE ? BUF_LARGE : BUF_SMALL;
-	struct buf    *b = buf_get(mem.bufs, cls);
+	struct buf *b = buf_get(mem.bufs, cls);
 	if (b == NULL && (cls == BUF_SMALL || !contiguous))
 		b = buf_get(mem.bufs, cls == BUF_SMALL ? BUF_LARGE : BUF_SMALL);
 	if (b == NULL)
@@ -85,11 +85,14 @@ static bool renew_copy(struct txlist *l, struct txmem mem, uint32_t n, bool cont
 	return true;
 }
 
-/* The next n bytes of the copy buffer have been filled: they belong to the block's last segment, or a new one. */
+/*
+ * The next n bytes of the copy buffer have been filled: they belong to the block's last segment, or
+ * a new one.
+ */
 static void add_copied(struct txlist *l, struct txq *q, uint32_t n)
 {
-	struct buf   *b = l->copy;
-	uint8_t      *p = b->data + b->len;
+	struct buf *b = l->copy;
+	uint8_t *p = b->data + b->len;
 	struct slice *last = q->n > q->first ? &q->seg[q->n - 1] : NULL;
 	b->len += n;
 	if (last != NULL && last->buf == b && last->p + last->n == p) {
@@ -187,9 +190,9 @@ void txlist_eat(struct txlist *l, struct txmem mem, uint32_t n)
 	assert(n <= l->bytes);
 	l->bytes -= n;
 	while (n > 0) {
-		struct txq   *q = l->head;
+		struct txq *q = l->head;
 		struct slice *s = &q->seg[q->first];
-		uint32_t      m = s->n < n ? s->n : n;
+		uint32_t m = s->n < n ? s->n : n;
 		s->p += m;
 		s->n -= m;
 		q->bytes -= m;
@@ -198,7 +201,10 @@ void txlist_eat(struct txlist *l, struct txmem mem, uint32_t n)
 			slice_drop(*s);
 			q->first++;
 		}
-		/* A used up block goes, also when it could still be added to: empty lists own nothing. */
+		/*
+		 * A used up block goes, also when it could still be added to: empty lists own
+		 * nothing.
+		 */
 		if (q->first == q->n)
 			drop_head(l, mem);
 	}
