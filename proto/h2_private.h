@@ -1,7 +1,7 @@
 /*
  * proto/h2_private.h - what the h2 files share.
  *
- * h2.c drives the session, h2_head.c makes heads of header blocks, h2_send.c makes header blocks of heads.
+ * h2.c drives the session, h2_event.c hears of it, h2_head.c makes heads of header blocks, h2_send.c makes header blocks of heads.
  */
 #ifndef RHC_PROTO_H2_PRIVATE_H
 #define RHC_PROTO_H2_PRIVATE_H
@@ -20,6 +20,15 @@ void h2_head_field(struct h2 *h, struct http_str name, struct http_str value, bo
 void h2_head_invalid(struct h2 *h, struct http_str name, struct http_str value);
 /* The block is complete: HTTP_OK and h->in.mem.head is ready, or what is wrong with it. */
 enum http_error h2_head_end(struct h2 *h, bool end);
+
+/* --- h2.c --- */
+
+/* What hangs on a stream the session has forgotten. */
+void h2_stream_forget(struct h2 *h, struct h2_stream *s);
+
+/* --- h2_event.c --- */
+
+int h2_callbacks_new(nghttp2_session_callbacks **ret); /* 0 or -ENOMEM */
 
 /* --- h2_send.c --- */
 

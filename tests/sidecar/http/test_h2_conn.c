@@ -753,7 +753,7 @@ Test(h2_conn, a_narrow_pipe_carries_everything_both_ways)
 		for (int i = 0; i < 20; i++) {
 			cr_expect_eq(r->ex[i].in, 100000);
 			cr_expect_eq(r->ex[i].errors, 0);
-			cr_expect_eq(r->ex[i].trailers, i % 2);
+			cr_expect_eq(r->ex[i].trailers, (uint32_t)i % 2);
 		}
 	}
 }
