@@ -190,10 +190,11 @@ void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32
 		*wake |= rhc_bulkhead_smallest(seg, upstream, self, now_ms);
 }
 
-void rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream)
+uint32_t rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream)
 {
 	const _Atomic uint64_t *slots = rhc_seg_slots(seg, upstream);
 	_Atomic uint64_t *hints = rhc_seg_hints(seg, upstream);
+	uint32_t fixed = 0;
 
 	for (uint32_t i = 0; i < seg->hdr.slots_cap; i++) {
 		uint64_t bit = UINT64_C(1) << i % 64;
@@ -202,8 +203,10 @@ void rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream)
 		if ((load(&hints[i / 64]) & bit) == 0 && load(&slots[rhc_slot_at(seg->hdr.slots_cap, i)]) == 0) {
 			RHC_FI("hint.fix");
 			atomic_fetch_or(&hints[i / 64], bit);
+			fixed++;
 		}
 	}
+	return fixed;
 }
 
 /* ---- claiming a slot ---- */
@@ -599,6 +602,8 @@ void rhc_bulkhead_reconcile(const struct rhc_segment *seg, uint32_t upstream, ui
 {
 	for (unsigned round = 0; round < ADMIT_ROUNDS; round++) {
 		if (!reconcile_once(seg, upstream, now_ms, events, wake))
-			return;
+			break;
 	}
+	if (rhc_bulkhead_fix_hints(seg, upstream))
+		*wake |= rhc_bulkhead_smallest(seg, upstream, RHC_WORKERS_MAX, now_ms);
 }

@@ -108,8 +108,9 @@ void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_
                           uint64_t *wake);
 
 /*
- * Bring ctl in line with override and configuration, end an expired override, lower hw.  Anyone, any time:
- * from the 1 s tick of workers and the supervisor, after a declare, after an override.
+ * Bring ctl in line with override and configuration, end an expired override, lower hw, set the hint of a
+ * free slot that lost it (an rhcctl killed within `free` is reaped by nobody).  Anyone, any time: from the
+ * 1 s tick of workers and the supervisor, after a declare, after an override.
  */
 void rhc_bulkhead_reconcile(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
                             struct rhc_ring_writer *events, uint64_t *wake);
@@ -137,6 +138,7 @@ uint64_t rhc_bulkhead_smallest(const struct rhc_segment *seg, uint32_t upstream,
 void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index, uint32_t self,
                         uint64_t now_ms, uint64_t *wake);
 uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream); /* mask of workers */
-void rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream);
+/* Hint on for every free slot; returns how many were off. */
+uint32_t rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream);
 
 #endif
