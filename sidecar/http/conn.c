@@ -15,6 +15,8 @@
 #include "sidecar/http/h2_conn.h"
 
 enum { CONN_MAGIC = 0x434f4e4e };
+/* How long a connection that was never used is kept while draining: an accept and a request may cross. */
+#define CONN_FIRST_REQUEST_NS (UINT64_C(500) * NS_PER_MS)
 
 static const uint8_t preface[24] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -121,6 +123,8 @@ static bool sniff(struct http_conn *c, struct slice *s)
 	if (seen == 0)
 		return true;
 	if (is_h2(c)) {
+		if (c->draining)
+			h2_conn_drain(c);
 		h2_conn_data(c, (struct slice){ NULL, preface, sizeof(preface) });
 		s->p += n;
 		s->n -= n;
@@ -306,8 +310,8 @@ void http_conn_drain(struct http_conn *c)
 	c->draining = true;
 	if (is_h2(c))
 		h2_conn_drain(c);
-	else if (c->version == 0)
-		http_conn_close(c, "drained");
+	else if (c->version == 0 && c->role == HTTP_SERVER) /* its first request may be on the way: it gets its answer */
+		timer_set_in(c->env->timers, &c->timer, CONN_FIRST_REQUEST_NS);
 	else
 		h1_conn_drain(c);
 }

@@ -27,7 +27,7 @@ static void close_range_(unsigned first, unsigned last)
  * The child keeps what it works with and nothing else: another worker's socket held here would go on listening after
  * that worker has drained, the admin sockets would outlive the supervisor.
  */
-static void close_others(const struct worker_plan *plan, uint32_t index, int control_fd)
+static void close_others(const struct worker_plan *plan, uint32_t place, int control_fd)
 {
 	int keep[8 + RHC_WORKERS_MAX + LISTEN_MAX], n = 0;
 	unsigned from = 0;
@@ -41,7 +41,7 @@ static void close_others(const struct worker_plan *plan, uint32_t index, int con
 	for (unsigned i = 0; i < RHC_WORKERS_MAX; i++)
 		keep[n++] = plan->wake_fds[i];
 	for (unsigned i = 0; i < plan->listen->n; i++)
-		keep[n++] = plan->listen->fd[i][index % plan->listen->workers];
+		keep[n++] = plan->listen->fd[i][place];
 	qsort(keep, (size_t)n, sizeof(keep[0]), compare);
 	for (int i = 0; i < n; i++) {
 		if (keep[i] < 0)
@@ -53,8 +53,9 @@ static void close_others(const struct worker_plan *plan, uint32_t index, int con
 	close_range_(from, ~0u);
 }
 
-int child_start(struct child *c, const struct worker_plan *plan)
+int child_start(struct child *c)
 {
+	const struct worker_plan *plan = &c->g->plan;
 	int pair[2];
 	pid_t pid;
 
@@ -69,8 +70,8 @@ int child_start(struct child *c, const struct worker_plan *plan)
 		return -err;
 	}
 	if (pid == 0) {
-		close_others(plan, c->index, pair[1]);
-		exit(worker_run(plan, c->index, pair[1]));
+		close_others(plan, c->place, pair[1]);
+		exit(worker_run(plan, c->index, c->place, pair[1]));
 	}
 	close(pair[1]);
 	c->pid = pid;

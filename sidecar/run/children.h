@@ -1,8 +1,11 @@
 /*
  * sidecar/run/children.h - the worker processes as the supervisor keeps them.
  *
- * Shape    One struct child per worker index: running, or waiting for its restart.
- * Owns     The control channel of each; the pid until it was waited for.
+ * Shape    One struct child per index of the segment: unused, running, or waiting for its restart.  A struct
+ *          generation is what the workers of one configuration share; a reload makes the next one, and the one before
+ *          lives until its last worker has drained.
+ * Owns     The control channel of each child, its pid until it was waited for; the generation its
+ *          configuration and TLS policies.
  */
 #ifndef RHC_SIDECAR_RUN_CHILDREN_H
 #define RHC_SIDECAR_RUN_CHILDREN_H
@@ -15,9 +18,21 @@
 
 struct supervisor;
 
+struct generation {
+	struct list_node     node;
+	const struct config *config;
+	struct config       *owned; /* the same, when it came by a reload */
+	struct upstream_tls *tls;
+	struct worker_plan   plan;
+	uint32_t             n; /* children that belong to it */
+	bool                 retiring; /* a newer one serves: no restarts */
+};
+
 struct child {
 	struct supervisor *s;
+	struct generation *g; /* NULL: unused */
 	uint32_t           index;
+	uint32_t           place; /* among the listening sockets */
 	pid_t              pid; /* 0: not running */
 	int                control_fd; /* -1: none */
 	uint64_t           born_ns;
@@ -26,8 +41,8 @@ struct child {
 	struct timer       restart;
 };
 
-/* 0 or -errno.  keep: descriptors besides the plan's that the child shall not lose. */
-int  child_start(struct child *c, const struct worker_plan *plan);
+/* 0 or -errno. */
+int  child_start(struct child *c);
 void child_tell(struct child *c, char what);
 
 /*

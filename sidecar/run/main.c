@@ -1,50 +1,17 @@
 /* rhc-sidecar: command line, configuration, then the supervisor. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "sidecar/config/findings.h"
 #include "sidecar/run/options.h"
 #include "sidecar/run/supervisor.h"
 #include "sidecar/run/versions.h"
 
-extern char **environ;
-
-static const char *config_path(const struct options *o)
-{
-	const char *env = getenv("RHC_CONFIG");
-
-	return o->config ? o->config : env && *env ? env : OPTIONS_CONFIG_DEFAULT;
-}
-
-/* Load, say what is to be said; 0 or EXIT_CONFIG. */
-static int load(const struct options *o, struct config **ret, FILE *out)
-{
-	struct config_source src = {
-		.path = config_path(o),
-		.set = o->set,
-		.set_len = o->set_len,
-		.environ = environ,
-	};
-	struct findings f;
-	int rc;
-
-	findings_init(&f);
-	rc = config_load(ret, &src, &f);
-	if (rc == 0)
-		rc = config_check_host(*ret, &f);
-	findings_print(&f, o->json && o->mode == MODE_CHECK ? FINDINGS_JSON : FINDINGS_TEXT, out);
-	findings_fini(&f);
-	return rc == 0 ? 0 : EXIT_CONFIG;
-}
-
 static int check(const struct options *o)
 {
 	struct config *config = NULL;
-	int rc = load(o, &config, stdout);
+	int rc = options_load(o, &config, stdout);
 
 	if (rc == 0 && !o->json) {
-		printf("%s: configuration is valid\n", config_path(o));
+		printf("%s: configuration is valid\n", options_config(o));
 		config_print_worst_case(config, stdout);
 	}
 	config_free(config);
@@ -54,7 +21,7 @@ static int check(const struct options *o)
 static int print(const struct options *o)
 {
 	struct config *config = NULL;
-	int rc = load(o, &config, stderr);
+	int rc = options_load(o, &config, stderr);
 
 	if (rc == 0)
 		config_print(config, o->json ? CONFIG_FORM_JSON : CONFIG_FORM_TEXT, true, stdout);
@@ -65,7 +32,7 @@ static int print(const struct options *o)
 static int run(const struct options *o)
 {
 	struct config *config = NULL;
-	int rc = load(o, &config, stderr);
+	int rc = options_load(o, &config, stderr);
 
 	if (rc == 0)
 		rc = supervisor_run(o, config);

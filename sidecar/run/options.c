@@ -1,7 +1,12 @@
 #include "sidecar/run/options.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "sidecar/config/findings.h"
+
+extern char **environ;
 
 enum option_id { O_CONFIG, O_SET, O_CHECK, O_PRINT, O_EXPLAIN, O_SCHEMA, O_STATE, O_DISK, O_OUTPUT, O_VERSION, O_HELP };
 
@@ -39,7 +44,8 @@ void options_help(void)
 		         rows[i].arg ? rows[i].arg : "");
 		printf("  %-26s  %s\n", left, rows[i].help);
 	}
-	printf("\nsignals: TERM drains and ends, a second TERM or INT ends at once, USR1 reopens log files\n"
+	printf("\nsignals: HUP reloads the configuration, TERM drains and ends, a second TERM or INT ends at once,\n"
+	       "         USR1 reopens log files\n"
 	       "exit:    0 clean end, 1 failed, 2 wrong usage, 78 configuration invalid\n");
 }
 
@@ -137,4 +143,32 @@ int options_parse(struct options *o, int argc, char **argv)
 			return rc;
 	}
 	return 0;
+}
+
+const char *options_config(const struct options *o)
+{
+	const char *env = getenv("RHC_CONFIG");
+
+	return o->config ? o->config : env && *env ? env : OPTIONS_CONFIG_DEFAULT;
+}
+
+int options_load(const struct options *o, struct config **ret, FILE *out)
+{
+	struct config_source src = {
+		.path = options_config(o),
+		.set = o->set,
+		.set_len = o->set_len,
+		.environ = environ,
+	};
+	struct findings f;
+	int rc;
+
+	findings_init(&f);
+	rc = config_load(ret, &src, &f);
+	if (rc == 0)
+		rc = config_check_host(*ret, &f);
+	if (f.errors || f.warnings || o->mode == MODE_CHECK)
+		findings_print(&f, o->json && o->mode == MODE_CHECK ? FINDINGS_JSON : FINDINGS_TEXT, out);
+	findings_fini(&f);
+	return rc == 0 ? 0 : EXIT_CONFIG;
 }

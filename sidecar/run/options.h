@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "sidecar/config/config.h"
 
@@ -41,5 +42,10 @@ struct options {
 /* 0, or EXIT_USAGE after the sentence was written. */
 int  options_parse(struct options *o, int argc, char **argv);
 void options_help(void);
+
+/* The file to read: the option, $RHC_CONFIG, or the default. */
+const char *options_config(const struct options *o);
+/* Read the configuration, say on out what is to be said of it.  0 or EXIT_CONFIG. */
+int options_load(const struct options *o, struct config **ret, FILE *out);
 
 #endif

@@ -112,11 +112,23 @@ static void retire_missing(struct rhc_segment *seg, const struct config *config,
 	}
 }
 
-static int declare(struct rhc_segment *seg, const struct config *config)
+int segment_declare(struct rhc_segment *seg, const struct config *config, uint64_t *wake)
+{
+	uint64_t gen = rhc_config_publish(seg, config_hash(config), now_ms());
+	char why[128];
+	int rc;
+
+	retire_missing(seg, config, gen);
+	rc = upstreams_declare(config, seg, now_ms(), wake, why, sizeof(why));
+	if (rc != 0)
+		log_event(LOG_SHM, LOG_ERROR, "upstream_refused", LOG_STR("reason", why), LOG_ERRNO("error", rc));
+	return rc;
+}
+
+static int clean_and_declare(struct rhc_segment *seg, const struct config *config)
 {
 	struct rhc_reaped sum = { 0 };
-	uint64_t wake = 0, gen;
-	char why[128];
+	uint64_t wake = 0;
 	int fd, rc;
 
 	fd = rhc_lock_open(seg);
@@ -124,13 +136,9 @@ static int declare(struct rhc_segment *seg, const struct config *config)
 		rhc_reap_all(seg, fd, RHC_WORKERS_MAX, now_ms(), &sum, &wake);
 		close(fd);
 	}
-	gen = rhc_config_publish(seg, config_hash(config), now_ms());
-	retire_missing(seg, config, gen);
-	rc = upstreams_declare(config, seg, now_ms(), &wake, why, sizeof(why));
-	if (rc != 0) {
-		log_event(LOG_SHM, LOG_ERROR, "upstream_refused", LOG_STR("reason", why), LOG_ERRNO("error", rc));
+	rc = segment_declare(seg, config, &wake);
+	if (rc != 0)
 		return rc;
-	}
 	log_event(LOG_SHM, LOG_INFO, seg->created ? "segment_created" : "segment_adopted", LOG_STR("path", seg->path),
 	          LOG_U64("bytes", seg->size), LOG_U64("slots_taken_back", sum.slots),
 	          LOG_U64("probes_taken_back", sum.probes));
@@ -155,7 +163,7 @@ int segment_open(struct rhc_segment *seg, const struct options *o, const struct 
 {
 	if (adopt(seg, o, config) != 0)
 		return EXIT_FAILED;
-	if (declare(seg, config) != 0) {
+	if (clean_and_declare(seg, config) != 0) {
 		rhc_segment_detach(seg);
 		return EXIT_FAILED;
 	}

@@ -12,6 +12,12 @@
 
 int  segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config);
 
+/*
+ * The configuration in force is this one: its upstreams are declared, those it no longer has are retired (their records
+ * are used again once they are quiet).  *wake gets the workers to wake.
+ */
+int segment_declare(struct rhc_segment *seg, const struct config *config, uint64_t *wake);
+
 /* The file was deleted or replaced while we run: say so, once.  Workers keep their mapping and their limits. */
 void segment_lost(const struct rhc_segment *seg);
 

@@ -42,15 +42,16 @@ struct admin_socket {
 
 struct supervisor {
 	const struct options *o;
-	const struct config  *config;
+	const struct config  *config; /* in force */
+	struct list           generations; /* the newest last */
+	struct generation    *current;
 	struct rhc_segment    seg;
 	struct rhc_ring_writer ring;
 	int                   lock_fd;
 	struct listen_set     listen;
-	struct upstream_tls  *tls;
 	int                   wake_fds[RHC_WORKERS_MAX];
-	struct worker_plan    plan;
-	uint32_t              n_children;
+	enum engine_kind      engine_kind;
+	uint32_t              n_workers; /* of one generation */
 	struct child          children[RHC_WORKERS_MAX];
 
 	struct engine        *engine;
@@ -106,7 +107,7 @@ static void wake_workers(struct supervisor *s, uint64_t mask)
 
 static void tell_all(struct supervisor *s, char what)
 {
-	for (uint32_t i = 0; i < s->n_children; i++) {
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
 		if (s->children[i].pid)
 			child_tell(&s->children[i], what);
 	}
@@ -116,7 +117,7 @@ static unsigned running(const struct supervisor *s)
 {
 	unsigned n = 0;
 
-	for (uint32_t i = 0; i < s->n_children; i++)
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++)
 		n += s->children[i].pid != 0;
 	return n;
 }
@@ -143,7 +144,7 @@ static void on_deadline(struct timer *t)
 {
 	struct supervisor *s = CONTAINER_OF(t, struct supervisor, deadline);
 
-	for (uint32_t i = 0; i < s->n_children; i++) {
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
 		if (s->children[i].pid)
 			kill(s->children[i].pid, SIGKILL);
 	}
@@ -173,6 +174,20 @@ static void stop_now(struct supervisor *s)
 
 /* ---- workers ---- */
 
+/* The last worker of a generation is gone: so is what it shared. */
+static void generation_leave(struct child *c)
+{
+	struct generation *g = c->g;
+
+	c->g = NULL;
+	if (--g->n > 0 || !g->retiring)
+		return;
+	list_remove(&g->node);
+	upstream_tls_free(g->tls, g->config);
+	config_free(g->owned);
+	free(g);
+}
+
 static void on_restart(struct timer *t)
 {
 	struct child *c = CONTAINER_OF(t, struct child, restart);
@@ -181,7 +196,11 @@ static void on_restart(struct timer *t)
 
 	if (s->draining)
 		return;
-	rc = child_start(c, &s->plan);
+	if (c->g->retiring) {
+		generation_leave(c);
+		return;
+	}
+	rc = child_start(c);
 	if (rc == 0)
 		return;
 	log_event(LOG_WORKER, LOG_ERROR, "worker_fork_failed", LOG_U64("worker", c->index), LOG_ERRNO("error", rc));
@@ -226,6 +245,13 @@ static void child_ended(struct supervisor *s, struct child *c, int status)
 		close(c->control_fd);
 	c->control_fd = -1;
 	take_back(s, c->index);
+	if (c->g->retiring && !s->draining) {
+		if (status != 0)
+			log_event(LOG_WORKER, LOG_WARN, "worker_ended_badly", LOG_U64("worker", c->index),
+			          LOG_I64("status", status));
+		generation_leave(c);
+		return;
+	}
 	if (s->draining) {
 		if (status != 0) {
 			log_event(LOG_WORKER, LOG_WARN, "worker_ended_badly", LOG_U64("worker", c->index),
@@ -241,7 +267,7 @@ static void child_ended(struct supervisor *s, struct child *c, int status)
 
 static void reap_children(struct supervisor *s)
 {
-	for (uint32_t i = 0; i < s->n_children; i++) {
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
 		struct child *c = &s->children[i];
 		int status;
 
@@ -253,11 +279,14 @@ static void reap_children(struct supervisor *s)
 /* No beat for hang_timeout: its calls are lost anyway, its slots are needed. */
 static void check_hang(struct supervisor *s, struct child *c)
 {
-	uint64_t beat = atomic_load(&rhc_seg_worker(&s->seg, c->index)->beat_ms), now = now_ms(s);
 	uint64_t limit = config_ms(s->config->supervisor.hang_timeout_ns), born = c->born_ns / NS_PER_MS;
-	uint64_t last = beat > born ? beat : born;
+	uint64_t now = now_ms(s), beat, last;
 
-	if (!c->pid || !limit || now - last <= limit || c->hang_told)
+	if (!c->pid || !limit || c->hang_told)
+		return;
+	beat = atomic_load(&rhc_seg_worker(&s->seg, c->index)->beat_ms);
+	last = beat > born ? beat : born;
+	if (now - last <= limit)
 		return;
 	c->hang_told = true;
 	rhc_event_put(&s->ring, RHC_EV_worker_hang, RHC_NO_UPSTREAM, now,
@@ -273,9 +302,9 @@ static void on_second(struct timer *t)
 	struct rhc_hdr *hdr = rhc_seg_hdr(&s->seg);
 
 	atomic_store(&hdr->sup_beat_ms, now_ms(s));
-	for (uint32_t i = 0; i < s->n_children; i++) {
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
 		check_hang(s, &s->children[i]);
-		if (!s->children[i].pid)
+		if (s->children[i].g && !s->children[i].pid)
 			take_back(s, i);
 	}
 	if (atomic_load(&hdr->drain) && !s->stopping)
@@ -285,11 +314,29 @@ static void on_second(struct timer *t)
 	timer_set_in(&s->timers, t, NS_PER_S);
 }
 
+/* The newest generation serves: those before it drain. */
+static void retire_others(struct supervisor *s)
+{
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
+		struct child *c = &s->children[i];
+
+		if (!c->g || c->g == s->current)
+			continue;
+		if (c->pid)
+			child_tell(c, WORKER_DRAIN);
+		else if (!timer_armed(&c->restart))
+			generation_leave(c);
+	}
+}
+
 static bool all_serving(const struct supervisor *s)
 {
-	for (uint32_t i = 0; i < s->n_children; i++) {
-		const struct rhc_worker_rec *rec = rhc_seg_worker(&s->seg, i);
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
+		const struct rhc_worker_rec *rec;
 
+		if (s->children[i].g != s->current)
+			continue;
+		rec = rhc_seg_worker(&s->seg, i);
 		if (atomic_load(&rec->pid) != (uint64_t)s->children[i].pid ||
 		    atomic_load(&rec->phase) != RHC_PHASE_SERVING)
 			return false;
@@ -301,12 +348,170 @@ static void on_ready(struct timer *t)
 {
 	struct supervisor *s = CONTAINER_OF(t, struct supervisor, ready);
 
-	if (s->lifecycle != RHC_LIFE_STARTING)
+	if (s->draining)
 		return;
-	if (all_serving(s))
-		set_lifecycle(s, RHC_LIFE_READY);
-	else
+	if (!all_serving(s)) {
 		timer_set_in(&s->timers, t, SUPERVISOR_READY_POLL_NS);
+		return;
+	}
+	if (s->lifecycle == RHC_LIFE_STARTING)
+		set_lifecycle(s, RHC_LIFE_READY);
+	retire_others(s);
+}
+
+/* ---- generations and reload ---- */
+
+/* Indices of the segment that neither we nor a predecessor's draining workers use; -EAGAIN: not enough. */
+static int find_places(struct supervisor *s, struct generation *g)
+{
+	uint32_t place = 0;
+
+	for (uint32_t i = 0; i < s->seg.hdr.max_workers && place < s->n_workers; i++) {
+		struct child *c = &s->children[i];
+
+		if (c->g || rhc_worker_alive(&s->seg, s->lock_fd, i) == RHC_ALIVE_YES)
+			continue;
+		*c = (struct child){ .s = s, .g = g, .index = i, .place = place++, .control_fd = -1,
+			             .restart = { .fn = on_restart } };
+		g->n++;
+	}
+	return place == s->n_workers ? 0 : -EAGAIN;
+}
+
+static void forget_places(struct supervisor *s, const struct generation *g)
+{
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
+		if (s->children[i].g == g)
+			s->children[i].g = NULL;
+	}
+}
+
+static int generation_new(struct supervisor *s, const struct config *config, struct upstream_tls *tls,
+                          struct generation **ret)
+{
+	struct generation *g = calloc(1, sizeof(*g));
+	int rc;
+
+	if (!g)
+		return -ENOMEM;
+	g->config = config;
+	g->tls = tls;
+	g->plan = (struct worker_plan){
+		.config = config,
+		.seg = &s->seg,
+		.listen = &s->listen,
+		.tls = tls,
+		.wake_fds = s->wake_fds,
+		.engine = s->engine_kind,
+		.workers = s->n_workers,
+		.generation = atomic_load(&rhc_seg_hdr(&s->seg)->cfg_gen),
+	};
+	rc = find_places(s, g);
+	if (rc != 0) {
+		forget_places(s, g);
+		free(g);
+		return rc;
+	}
+	list_push_back(&s->generations, &g->node);
+	*ret = g;
+	return 0;
+}
+
+static int start_children(struct supervisor *s)
+{
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
+		struct child *c = &s->children[i];
+		int rc = c->g == s->current ? child_start(c) : 0;
+
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static void note_restart_key(void *arg, const char *key, bool restart)
+{
+	unsigned *n = arg;
+
+	log_event(LOG_CONFIG, restart ? LOG_WARN : LOG_INFO, "config_changed", LOG_STR("key", key),
+	          LOG_STR("needs", restart ? "restart" : NULL));
+	*n += restart;
+}
+
+static void reload_refused(struct supervisor *s, const char *reason)
+{
+	rhc_event_put(&s->ring, RHC_EV_config_refused, RHC_NO_UPSTREAM, now_ms(s), (const uint64_t[5]){ 1 });
+	rhc_ctr_inc(rhc_seg_wctr(&s->seg, s->seg.hdr.max_workers), RHC_WCTR_reload_fail);
+	log_event(LOG_CONFIG, LOG_ERROR, "reload_refused", LOG_STR("reason", reason),
+	          LOG_STR("instead", "the configuration in force goes on"));
+}
+
+/* The new configuration in the segment, and workers for it. */
+static int begin_generation(struct supervisor *s, struct config *config, struct upstream_tls *tls)
+{
+	struct generation *g, *old = s->current;
+	uint64_t wake = 0;
+	int rc;
+
+	rc = segment_declare(&s->seg, config, &wake);
+	wake_workers(s, wake);
+	if (rc == 0)
+		rc = generation_new(s, config, tls, &g);
+	if (rc != 0)
+		return rc;
+	g->owned = config;
+	s->current = g;
+	s->config = s->admin.config = config;
+	if (old)
+		old->retiring = true;
+	logging_apply(&config->logging);
+	rc = start_children(s);
+	timer_set_in(&s->timers, &s->ready, 0);
+	return rc;
+}
+
+/*
+ * All or nothing: what is wrong with the new configuration, or cannot be changed while running, leaves the old one in
+ * force.  Breakers, slots and counters are the segment's and go on.
+ */
+static void reload(struct supervisor *s)
+{
+	struct config *config = NULL;
+	struct upstream_tls *tls = NULL;
+	char why[TLS_WHY_MAX + 128];
+	unsigned restart = 0;
+	int rc;
+
+	if (s->draining || s->stopping)
+		return;
+	if (options_load(s->o, &config, stderr) != 0) {
+		reload_refused(s, "the configuration has errors, see above");
+		return;
+	}
+	config_diff(s->config, config, note_restart_key, &restart);
+	if (restart) {
+		config_free(config);
+		reload_refused(s, "a changed key needs a restart, see above");
+		return;
+	}
+	if (upstream_tls_new(config, &tls, why, sizeof(why)) != 0) {
+		config_free(config);
+		reload_refused(s, why);
+		return;
+	}
+	rc = begin_generation(s, config, tls);
+	if (rc != 0) {
+		if (s->config != config) {
+			upstream_tls_free(tls, config);
+			config_free(config);
+		}
+		reload_refused(s, rc == -EAGAIN ? "workers of the configuration before are still draining, or shm.max_workers "
+		                                  "is less than twice the workers" :
+		                                  strerror(-rc));
+		return;
+	}
+	rhc_ctr_inc(rhc_seg_wctr(&s->seg, s->seg.hdr.max_workers), RHC_WCTR_reload_ok);
+	log_event(LOG_CONFIG, LOG_INFO, "reloaded", LOG_U64("generation", s->current->plan.generation));
 }
 
 /* ---- signals ---- */
@@ -332,8 +537,7 @@ static void take_signal(struct supervisor *s, uint32_t signo)
 		tell_all(s, WORKER_REOPEN);
 		return;
 	case SIGHUP:
-		log_event(LOG_CONFIG, LOG_WARN, "reload_refused",
-		          LOG_STR("reason", "this version reads its configuration at start; restart to apply a change"));
+		reload(s);
 		return;
 	default:
 		return;
@@ -389,7 +593,7 @@ static void hook_health(void *arg)
 {
 	struct supervisor *s = arg;
 
-	for (uint32_t i = 0; i < s->n_children; i++) {
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
 		if (s->children[i].pid) {
 			child_tell(&s->children[i], WORKER_HEALTH);
 			return;
@@ -401,10 +605,13 @@ static bool hook_live(void *arg)
 {
 	struct supervisor *s = arg;
 
-	for (uint32_t i = 0; i < s->n_children; i++) {
-		uint64_t beat = atomic_load(&rhc_seg_worker(&s->seg, i)->beat_ms);
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
+		uint64_t beat;
 
-		if (s->children[i].pid && now_ms(s) - beat < SUPERVISOR_LIVE_NS / NS_PER_MS)
+		if (!s->children[i].pid)
+			continue;
+		beat = atomic_load(&rhc_seg_worker(&s->seg, i)->beat_ms);
+		if (now_ms(s) - beat < SUPERVISOR_LIVE_NS / NS_PER_MS)
 			return true;
 	}
 	return s->lifecycle == RHC_LIFE_STARTING;
@@ -512,7 +719,7 @@ static int choose_engine(struct supervisor *s)
 	char reason[ENGINE_REASON_MAX] = "", text[sizeof(hdr->engine)];
 	int rc = want == CONFIG_ENGINE_EPOLL ? -ENOSYS : engine_probe(reason);
 
-	s->plan.engine = rc == 0 ? want == CONFIG_ENGINE_IO_URING ? ENGINE_URING : ENGINE_AUTO : ENGINE_EPOLL;
+	s->engine_kind = rc == 0 ? want == CONFIG_ENGINE_IO_URING ? ENGINE_URING : ENGINE_AUTO : ENGINE_EPOLL;
 	if (rc != 0 && want == CONFIG_ENGINE_IO_URING) {
 		log_event(LOG_IO, LOG_ERROR, "io_uring_unavailable", LOG_STR("reason", reason),
 		          LOG_STR("hint", "io.engine: auto falls back to epoll"));
@@ -553,30 +760,6 @@ static int make_wakes(struct supervisor *s)
 	return 0;
 }
 
-static int start_children(struct supervisor *s)
-{
-	s->plan = (struct worker_plan){
-		.config = s->config,
-		.seg = &s->seg,
-		.listen = &s->listen,
-		.tls = s->tls,
-		.wake_fds = s->wake_fds,
-		.engine = s->plan.engine,
-		.workers = s->n_children,
-		.generation = atomic_load(&rhc_seg_hdr(&s->seg)->cfg_gen),
-	};
-	for (uint32_t i = 0; i < s->n_children; i++) {
-		struct child *c = &s->children[i];
-		int rc;
-
-		*c = (struct child){ .s = s, .index = i, .control_fd = -1, .restart = { .fn = on_restart } };
-		rc = child_start(c, &s->plan);
-		if (rc != 0)
-			return rc;
-	}
-	return 0;
-}
-
 static int say(const char *what, const char *why, int code)
 {
 	log_event(LOG_CORE, LOG_ERROR, "start_failed", LOG_STR("step", what), LOG_STR("reason", why));
@@ -585,16 +768,16 @@ static int say(const char *what, const char *why, int code)
 }
 
 /* Files and memory.  0 or an exit code. */
-static int prepare(struct supervisor *s)
+static int prepare(struct supervisor *s, struct upstream_tls **ret_tls)
 {
 	char why[TLS_WHY_MAX + 128];
 	int rc;
 
-	if (s->n_children > s->seg.hdr.max_workers)
+	if (s->n_workers > s->seg.hdr.max_workers)
 		return say("workers", "workers is larger than shm.max_workers", EXIT_CONFIG);
-	if (listen_open(&s->listen, s->config, s->n_children, why) != 0)
+	if (listen_open(&s->listen, s->config, s->n_workers, why) != 0)
 		return say("listeners", why, EXIT_FAILED);
-	if (upstream_tls_new(s->config, &s->tls, why, sizeof(why)) != 0)
+	if (upstream_tls_new(s->config, ret_tls, why, sizeof(why)) != 0)
 		return say("tls", why, EXIT_CONFIG);
 	s->lock_fd = rhc_lock_open(&s->seg);
 	if (s->lock_fd < 0)
@@ -604,13 +787,16 @@ static int prepare(struct supervisor *s)
 	return 0;
 }
 
-static int begin(struct supervisor *s)
+static int begin(struct supervisor *s, struct upstream_tls *tls)
 {
 	int rc;
 
 	rc = choose_engine(s); /* forks a child that ends before any other is there */
 	if (rc != 0)
 		return rc;
+	if ((rc = generation_new(s, s->config, tls, &s->current)) != 0)
+		return say("workers", rc == -EAGAIN ? "no free worker index: a predecessor is still draining" : strerror(-rc),
+		           EXIT_FAILED);
 	if ((rc = start_children(s)) != 0)
 		return say("workers", strerror(-rc), EXIT_FAILED);
 	if ((rc = make_io(s)) != 0)
@@ -648,7 +834,7 @@ static void end(struct supervisor *s)
 {
 	if (s->seg.base) {
 		set_lifecycle(s, RHC_LIFE_STOPPED);
-		for (uint32_t i = 0; i < s->n_children; i++) {
+		for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
 			if (s->children[i].pid) {
 				kill(s->children[i].pid, SIGKILL);
 				waitpid(s->children[i].pid, NULL, 0);
@@ -660,7 +846,13 @@ static void end(struct supervisor *s)
 	listen_close(&s->listen);
 	if (s->config->admin.socket)
 		unlink(s->config->admin.socket);
-	s->tls = upstream_tls_free(s->tls, s->config);
+	while (!list_empty(&s->generations)) {
+		struct generation *g = LIST_ENTRY(list_pop_front(&s->generations), struct generation, node);
+
+		upstream_tls_free(g->tls, g->config);
+		config_free(g->owned);
+		free(g);
+	}
 	log_event(LOG_CORE, LOG_INFO, "stopped", LOG_I64("exit_code", s->exit_code));
 	log_flush();
 }
@@ -669,22 +861,24 @@ int supervisor_run(const struct options *o, const struct config *config)
 {
 	static struct supervisor supervisor; /* one per process; its tables are large */
 	struct supervisor *s = &supervisor;
+	struct upstream_tls *tls = NULL;
 	int rc;
 
 	s->o = o;
 	s->config = config;
 	s->lock_fd = s->signal_fd = -1;
 	s->listen = (struct listen_set){ .admin_fd = -1, .admin_unix_fd = -1, .telemetry_fd = -1 };
-	s->n_children = config_workers(config, cpus_given());
+	s->n_workers = config_workers(config, cpus_given());
+	list_init(&s->generations);
 	logging_apply(&config->logging);
 	sock_raise_nofile();
 	rc = segment_open(&s->seg, o, config);
 	if (rc != 0)
 		return rc;
 	rhc_ring_writer_init(&s->ring, &s->seg, s->seg.hdr.max_workers, 0);
-	rc = prepare(s);
+	rc = prepare(s, &tls);
 	if (rc == 0)
-		rc = begin(s);
+		rc = begin(s, tls);
 	if (rc == 0)
 		rc = loop(s);
 	s->exit_code = rc;

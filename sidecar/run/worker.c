@@ -37,7 +37,7 @@ struct worker_listener {
 
 struct worker {
 	const struct worker_plan *plan;
-	uint32_t                  index;
+	uint32_t                  index, place;
 	struct engine            *engine;
 	struct buf_pool           bufs;
 	struct timer_wheel        timers;
@@ -215,17 +215,26 @@ static void accept_rest(struct worker_listener *l)
 	}
 }
 
-static void stop_listening(struct worker *w)
+/*
+ * true: no socket is listened on any more.  A worker may not end before: an accept that dies with its ring can swallow the
+ * wake-up of a connection that the next generation, on the same socket, then does not see.
+ */
+static bool stop_listening(struct worker *w)
 {
+	bool done = true;
+
 	for (uint32_t i = 0; i < w->n_listeners; i++) {
 		struct worker_listener *l = &w->listeners[i];
 
-		if (l->fd < 0 || engine_busy(&l->accept))
-			continue;
-		accept_rest(l);
-		engine_close(w->engine, l->fd);
-		l->fd = -1;
+		if (engine_busy(&l->accept)) {
+			done = false;
+		} else if (l->fd >= 0) {
+			accept_rest(l);
+			engine_close(w->engine, l->fd);
+			l->fd = -1;
+		}
 	}
+	return done;
 }
 
 static void each_conn(struct worker *w, void (*fn)(struct http_conn *))
@@ -247,7 +256,7 @@ static void begin_drain(struct worker *w)
 	          LOG_U64("in_flight", w->exchange.in_flight));
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		engine_cancel(w->engine, &w->listeners[i].accept);
-	stop_listening(w);
+	(void)stop_listening(w);
 	each_conn(w, http_conn_drain);
 	timer_set_in(&w->timers, &w->deadline, w->plan->config->shutdown.max_wait_ns);
 }
@@ -271,8 +280,7 @@ static void on_deadline(struct timer *t)
 /* Nothing left but kept upstream connections, and then not even these. */
 static void drain_step(struct worker *w)
 {
-	stop_listening(w);
-	if (w->n_conns > 0)
+	if (!stop_listening(w) || w->n_conns > 0)
 		return;
 	if (!w->upstreams_drained) {
 		w->upstreams_drained = true;
@@ -371,7 +379,7 @@ static int make_listeners(struct worker *w)
 		const struct config_listener *c = &config->listeners[i];
 
 		l->w = w;
-		l->fd = w->plan->listen->fd[i][w->index % w->plan->listen->workers];
+		l->fd = w->plan->listen->fd[i][w->place];
 		list_init(&l->conns);
 		engine_op_init(&l->accept, on_accept);
 		l->limits = (struct http_limits){
@@ -575,7 +583,7 @@ static int be_gone(struct worker *w)
 	return w->exit_code;
 }
 
-int worker_run(const struct worker_plan *plan, uint32_t index, int control_fd)
+int worker_run(const struct worker_plan *plan, uint32_t index, uint32_t place, int control_fd)
 {
 	static struct worker worker; /* one per process; its tables are large */
 	struct worker *w = &worker;
@@ -585,6 +593,7 @@ int worker_run(const struct worker_plan *plan, uint32_t index, int control_fd)
 	log_after_fork();
 	w->plan = plan;
 	w->index = index;
+	w->place = place;
 	w->control_fd = control_fd;
 	rc = be_born(w);
 	if (rc != 0)

@@ -25,13 +25,16 @@ struct worker_plan {
 	const int                 *wake_fds; /* RHC_WORKERS_MAX eventfds, -1: none */
 	enum engine_kind           engine;
 	uint32_t                   workers;
-	uint64_t                   generation;
+	uint64_t                   generation; /* of the configuration */
 };
 
 /* Bytes on the control channel, supervisor to worker. */
 enum { WORKER_DRAIN = 'D', WORKER_EXIT = 'X', WORKER_HEALTH = 'H', WORKER_REOPEN = 'R' };
 
-/* The whole life of a worker; returns its exit code. */
-int worker_run(const struct worker_plan *plan, uint32_t index, int control_fd);
+/*
+ * The whole life of a worker; returns its exit code.  index is its place in the segment, place the one among the listening
+ * sockets: two generations share the sockets, never an index.
+ */
+int worker_run(const struct worker_plan *plan, uint32_t index, uint32_t place, int control_fd);
 
 #endif
