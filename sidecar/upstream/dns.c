@@ -1,6 +1,5 @@
 #include "sidecar/upstream/dns.h"
 
-#include <ares.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -10,24 +9,9 @@
 #include "sidecar/base/clock.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/obj.h"
-#include "sidecar/io/engine.h"
-#include "sidecar/io/timer.h"
+#include "sidecar/upstream/dns_private.h"
 
 enum { DNS_MAGIC = 0x444e5331, TRY_TIMEOUT_MS = 2000, TRIES = 3 };
-
-/*
- * Absolute names; names that follow the search list; and asking once more for the reason: c-ares
- * before 1.19 passes over a server that says SERVFAIL or REFUSED and in the end only knows that
- * none was of use.
- */
-enum dns_kind { DNS_ABSOLUTE, DNS_SEARCH, DNS_REASON, DNS_KINDS };
-
-/* Opened when first needed. */
-struct dns_channel {
-	struct dns *d;
-	ares_channel channel; /* NULL: not open */
-	enum dns_kind kind;
-};
 
 /*
  * A socket of c-ares.  Lives until both polls have come back, which may be after c-ares has closed
@@ -41,31 +25,6 @@ struct dns_sock {
 	bool want_rd, want_wr;
 	bool pinned; /* c-ares is at work on it: whoever called it frees */
 	struct engine_op rd, wr;
-};
-
-struct dns {
-	uint32_t magic;
-	struct engine *engine;
-	struct timer_wheel *timers;
-	struct timer timer;
-	struct list socks;
-	uint32_t n_asks;
-	bool stopped;
-	char *servers;
-	int try_timeout_ms;
-	struct dns_channel channel[DNS_KINDS];
-};
-
-struct dns_ask {
-	struct dns *d;
-	dns_done *done; /* NULL: forgotten */
-	void *arg;
-	bool over;     /* done was called: dns_lookup() still looks */
-	bool within;   /* dns_lookup() has not returned */
-	bool reasoned; /* the second question was asked */
-	uint16_t port;
-	int family;
-	char host[];
 };
 
 /* ---- sockets ---- */
@@ -90,8 +49,6 @@ static void sock_arm(struct dns_sock *s)
 		engine_poll(e, &s->wr, s->fd, POLLOUT);
 }
 
-static void arm_timer(struct dns *d);
-
 static void on_ready(struct dns_sock *s, bool read, int res)
 {
 	struct dns *d = s->d;
@@ -109,7 +66,7 @@ static void on_ready(struct dns_sock *s, bool read, int res)
 		ares_process_fd(s->channel->channel, read ? s->fd : ARES_SOCKET_BAD,
 				read ? ARES_SOCKET_BAD : s->fd);
 		s->pinned = false;
-		arm_timer(d);
+		dns_arm_timer(d);
 	}
 	if (s->fd < 0)
 		sock_release(s);
@@ -199,7 +156,7 @@ static uint64_t next_ns(ares_channel channel)
 	return t ? (uint64_t)t->tv_sec * NS_PER_S + (uint64_t)t->tv_usec * NS_PER_US : UINT64_MAX;
 }
 
-static void arm_timer(struct dns *d)
+void dns_arm_timer(struct dns *d)
 {
 	uint64_t next = UINT64_MAX;
 
@@ -222,7 +179,7 @@ static void on_timer(struct timer *t)
 	for (unsigned i = 0; i < DNS_KINDS; i++)
 		if (d->channel[i].channel)
 			ares_process_fd(d->channel[i].channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-	arm_timer(d);
+	dns_arm_timer(d);
 }
 
 /* ---- channels ---- */
@@ -283,8 +240,7 @@ static int open_channel(struct dns_channel *c)
 	return rc == ARES_ENOMEM ? -ENOMEM : -EIO;
 }
 
-/* NULL when it cannot be had. */
-static ares_channel channel_of(struct dns *d, enum dns_kind kind)
+ares_channel dns_channel_of(struct dns *d, enum dns_kind kind)
 {
 	struct dns_channel *c = &d->channel[kind];
 
@@ -352,168 +308,4 @@ struct dns *dns_free(struct dns *d)
 	free(d);
 	ares_library_cleanup();
 	return NULL;
-}
-
-/* ---- questions ---- */
-
-static enum resolver_error error_of(int status)
-{
-	switch (status) {
-	case ARES_SUCCESS:
-		return RESOLVER_OK;
-	case ARES_ENOTFOUND:
-		return RESOLVER_NXDOMAIN;
-	case ARES_ENODATA:
-		return RESOLVER_NODATA;
-	case ARES_ESERVFAIL:
-		return RESOLVER_SERVFAIL;
-	case ARES_EREFUSED:
-		return RESOLVER_REFUSED;
-	case ARES_ENOTIMP:
-		return RESOLVER_NOTIMP;
-	case ARES_EFORMERR:
-		return RESOLVER_FORMERR;
-	case ARES_EBADNAME:
-	case ARES_EBADQUERY:
-	case ARES_ENONAME:
-		return RESOLVER_BAD_NAME;
-	case ARES_EBADRESP:
-		return RESOLVER_BAD_REPLY;
-	case ARES_ECONNREFUSED:
-		return RESOLVER_NO_SERVER;
-	case ARES_ETIMEOUT:
-		return RESOLVER_TIMEOUT;
-	default:
-		return RESOLVER_SYSTEM;
-	}
-}
-
-static uint32_t ttl_of(const struct ares_addrinfo *ai)
-{
-	int ttl = INT32_MAX;
-
-	for (const struct ares_addrinfo_node *n = ai->nodes; n; n = n->ai_next)
-		ttl = n->ai_ttl < ttl ? n->ai_ttl : ttl;
-	for (const struct ares_addrinfo_cname *c = ai->cnames; c; c = c->next)
-		ttl = c->ttl < ttl ? c->ttl : ttl;
-	return ttl > 0 ? (uint32_t)ttl : 0;
-}
-
-static void collect(const struct ares_addrinfo *ai, uint16_t port, struct dns_found *f)
-{
-	for (const struct ares_addrinfo_node *n = ai->nodes; n && f->n < RESOLVER_ADDRS_MAX;
-	     n = n->ai_next) {
-		union resolver_addr *a = &f->addr[f->n];
-
-		if (n->ai_family == AF_INET && n->ai_addrlen >= (ares_socklen_t)sizeof(a->in)) {
-			memcpy(&a->in, n->ai_addr, sizeof(a->in));
-			a->in.sin_port = htons(port);
-			f->n++;
-		} else if (n->ai_family == AF_INET6 &&
-			   n->ai_addrlen >= (ares_socklen_t)sizeof(a->in6)) {
-			memcpy(&a->in6, n->ai_addr, sizeof(a->in6));
-			a->in6.sin6_port = htons(port);
-			f->n++;
-		}
-	}
-	f->ttl_s = ttl_of(ai);
-}
-
-static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *ai);
-
-static void ask(struct dns_ask *a, ares_channel channel)
-{
-	struct ares_addrinfo_hints hints = {
-		.ai_flags = ARES_AI_NOSORT,
-		.ai_family = a->family,
-		.ai_socktype = SOCK_STREAM,
-	};
-
-	ares_getaddrinfo(channel, a->host, NULL, &hints, on_answer, a);
-}
-
-/* True: the question is on its way again, its answer will have the server's reason. */
-static bool ask_for_reason(struct dns_ask *a, int status)
-{
-	ares_channel channel;
-
-	if (status != ARES_ECONNREFUSED || a->reasoned || !a->done)
-		return false;
-	channel = channel_of(a->d, DNS_REASON);
-	a->reasoned = true;
-	if (channel)
-		ask(a, channel);
-	return channel != NULL;
-}
-
-static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *ai)
-{
-	struct dns_ask *a = arg;
-	struct dns_found f = { .err = error_of(status) };
-
-	(void)timeouts;
-	if (ask_for_reason(a, status)) {
-		if (ai)
-			ares_freeaddrinfo(ai);
-		return;
-	}
-	if (status == ARES_SUCCESS && ai)
-		collect(ai, a->port, &f);
-	if (ai)
-		ares_freeaddrinfo(ai);
-	if (f.err == RESOLVER_OK && f.n == 0)
-		f.err = RESOLVER_NODATA;
-	a->d->n_asks--;
-	a->over = true;
-	/* ares_destroy() answers everything that is open: whoever stops wants to hear nothing. */
-	if (a->done && status != ARES_EDESTRUCTION)
-		a->done(a->arg, &f);
-	if (!a->within)
-		free(a);
-}
-
-static struct dns_ask *ask_new(struct dns *d, const char *host, enum config_family family)
-{
-	size_t n = strlen(host) + 1;
-	struct dns_ask *a = calloc(1, sizeof(*a) + n);
-
-	if (!a)
-		return NULL;
-	a->d = d;
-	a->family = family == CONFIG_FAMILY_IPV4   ? AF_INET
-		    : family == CONFIG_FAMILY_IPV6 ? AF_INET6
-						   : AF_UNSPEC;
-	memcpy(a->host, host, n);
-	return a;
-}
-
-struct dns_ask *dns_lookup(struct dns *d, const char *host, uint16_t port,
-			   enum config_family family, bool search, dns_done *done, void *arg)
-{
-	ares_channel channel = channel_of(d, search ? DNS_SEARCH : DNS_ABSOLUTE);
-	struct dns_ask *a = channel ? ask_new(d, host, family) : NULL;
-
-	if (!a) {
-		done(arg, &(struct dns_found){ .err = RESOLVER_SYSTEM });
-		return NULL;
-	}
-	a->done = done;
-	a->arg = arg;
-	a->port = port;
-	a->within = true;
-	d->n_asks++;
-	ask(a, channel);
-	a->within = false;
-	if (a->over) {
-		free(a);
-		return NULL;
-	}
-	arm_timer(d);
-	return a;
-}
-
-void dns_forget(struct dns_ask *a)
-{
-	if (a)
-		a->done = NULL;
 }

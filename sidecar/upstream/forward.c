@@ -40,7 +40,19 @@ static bool is(const struct upstream *up, struct http_str host, uint16_t port)
 	       http_str_ieq(host, (struct http_str){ url->host, (uint32_t)strlen(url->host) });
 }
 
-/* A free place; if there is none, the one of the target that is idle for longest. */
+/*
+ * May it give way?  A call between two attempts holds nothing of it but the pointer, so a target is
+ * kept for longer than any backoff after it was last asked for.
+ */
+static bool may_go(const struct upstreams *all, struct upstream *up)
+{
+	uint64_t quiet = upstream_now(up) - forward_of(up)->used_ns;
+
+	return up->users == 0 && upstream_idle(up) &&
+	       quiet > all->forward_quiet_ns + up->policy->retry.max_wait_ns;
+}
+
+/* A free place; if there is none, the one of the target that is quiet for longest. */
 static int place(struct upstreams *all)
 {
 	int oldest = -1;
@@ -50,7 +62,7 @@ static int place(struct upstreams *all)
 
 		if (!up)
 			return i;
-		if (upstream_idle(up) &&
+		if (may_go(all, up) &&
 		    (oldest < 0 ||
 		     forward_of(up)->used_ns < forward_of(all->forward[oldest])->used_ns))
 			oldest = i;

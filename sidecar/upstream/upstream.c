@@ -288,6 +288,7 @@ int upstreams_new(const struct config *cfg, const struct upstream_env *env, stru
 	all->env = *env;
 	all->cfg = cfg;
 	all->seg = env->worker->seg;
+	all->forward_quiet_ns = UPSTREAM_FORWARD_QUIET_NS;
 	all->look.fn = on_look;
 	all->look.arg = all;
 	all->tick.fn = on_tick;

@@ -34,6 +34,8 @@
 struct tls_policy;
 
 enum { UPSTREAM_FORWARD_MAX = 128 }; /* targets of the forward proxy one worker knows at a time */
+/* A target nobody holds may give way to another after so long, and the longest backoff on top. */
+#define UPSTREAM_FORWARD_QUIET_NS (UINT64_C(300) * NS_PER_S)
 #define UPSTREAM_FORWARD_NAME \
 	"_forward" /* their common record in the segment; no configured name has a _ */
 
@@ -67,6 +69,7 @@ struct upstream {
 	struct upstream_tls tls;
 	const char *server_name; /* for TLS */
 	bool forward;            /* a target of the forward proxy: slots, but no breaker */
+	uint32_t users;          /* calls that hold it, see upstream_hold() */
 	_Atomic uint64_t *ctr;   /* counters row of this worker */
 	struct resolver_name *dns;
 	struct endpoints endpoints;
@@ -92,6 +95,7 @@ struct upstreams {
 	struct upstream *up;       /* in the order of the configuration */
 	struct upstream **forward; /* UPSTREAM_FORWARD_MAX, NULL: free */
 	int forward_index;         /* their record in the segment, -ENOENT: none */
+	uint64_t forward_quiet_ns;
 	uint32_t hosts_mask;
 	struct upstream_host *hosts; /* hash of names and authorities */
 	char **texts;                /* the hosts of the configuration in lower case */
@@ -128,6 +132,19 @@ struct upstream *upstreams_by_host(struct upstreams *all, struct http_str author
  * room, no record.
  */
 struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, uint16_t port);
+/*
+ * A call that goes to a target of the forward proxy and may outlast UPSTREAM_FORWARD_QUIET_NS
+ * without a connection holds it, so that it does not give way meanwhile.  For configured ones it
+ * changes nothing.
+ */
+static inline void upstream_hold(struct upstream *up)
+{
+	up->users++;
+}
+static inline void upstream_drop(struct upstream *up)
+{
+	up->users--;
+}
 bool upstream_forward_allowed(const struct config *cfg, struct http_str host);
 
 /* What the segment has to know of a policy. */

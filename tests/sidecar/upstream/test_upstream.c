@@ -125,16 +125,38 @@ Test(upstream, targets_of_the_forward_proxy_share_slots_but_no_breaker)
 	}
 }
 
-Test(upstream, the_forward_proxy_knows_a_bounded_number_of_targets)
+static struct upstream *target(int i)
 {
 	char host[64];
+	int n = snprintf(host, sizeof(host), "h%d.example.org", i);
 
-	for (int i = 0; i < 3 * UPSTREAM_FORWARD_MAX; i++) {
-		int n = snprintf(host, sizeof(host), "h%d.example.org", i);
+	return upstreams_forward(world.w[0].all, (struct http_str){ host, (uint32_t)n }, 80);
+}
 
-		cr_assert_not_null(upstreams_forward(world.w[0].all,
-						     (struct http_str){ host, (uint32_t)n }, 80));
+Test(upstream, the_forward_proxy_knows_a_bounded_number_of_targets)
+{
+	for (int i = 0; i < UPSTREAM_FORWARD_MAX; i++)
+		cr_assert_not_null(target(i));
+	cr_assert_null(target(UPSTREAM_FORWARD_MAX), "a call may still hold any of them");
+	cr_assert_not_null(target(0));
+}
+
+Test(upstream, quiet_targets_of_the_forward_proxy_give_way_unless_they_are_held)
+{
+	struct config *cfg = world.cfg;
+	struct upstream *held;
+
+	world.w[0].all->forward_quiet_ns = 1;
+	cfg->defaults.retry.max_wait_ns = 0;
+	held = target(0);
+	upstream_hold(held);
+	for (int i = 1; i < 3 * UPSTREAM_FORWARD_MAX; i++) {
+		rig_turn(&world.rig);
+		rig_turn(&world.rig);
+		cr_assert_not_null(target(i), "%d", i);
 	}
+	cr_assert_eq(target(0), held);
+	upstream_drop(held);
 }
 
 Test(upstream, the_forward_proxy_allows_what_is_listed)
