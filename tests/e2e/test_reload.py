@@ -61,7 +61,7 @@ def test_an_open_breaker_stays_open_over_a_reload_and_the_limit_holds_over_both_
     handle = parallel.start(3, lambda i: one.call("orders", "GET", "/gate").status)
     origin.wait_current(3)
     reload(one, defaults__bulkhead={"max_concurrency": 3, "acquisition_timeout": 0.2})
-    until("the new generation serves", 15, lambda: len(one.workers) == 4)
+    until("the old generation takes no more", 15, lambda: one.log().count("worker_draining") == 2)
     assert one.call("dead", "GET", "/").problem["type"] == "urn:rhc:error:circuit_open"
     assert one.call("orders", "GET", "/").problem["type"] == "urn:rhc:error:bulkhead_timeout"
     origin.release()
