@@ -34,7 +34,7 @@ static ssize_t lib_send(nghttp2_session *s, const uint8_t **p)
 }
 
 enum {
-	/* Beyond this a session fails: what streams_max streams with their heads can need, several times over. */
+	/* Beyond this no more work is taken: what streams_max streams with their heads can need, several times over. */
 	MEM_BASE = 4 * 1024 * 1024,
 	MEM_PER_STREAM = 8 * 1024,
 };
@@ -126,7 +126,8 @@ int h2_init(struct h2 *h, const struct h2_config *conf)
 	memset(h, 0, sizeof(*h));
 	h->conf = *conf;
 	h->now_ms = conf->now_ms;
-	h2_mem_init(&h->mem, MEM_BASE + (size_t)MEM_PER_STREAM * conf->streams_max);
+	h2_mem_init(&h->mem);
+	h->mem_max = MEM_BASE + (size_t)MEM_PER_STREAM * conf->streams_max;
 	h2_flood_init(&h->flood, conf->now_ms);
 	err = session_new(h);
 	if (err == 0)
@@ -146,6 +147,11 @@ void h2_fini(struct h2 *h)
 }
 
 /* --- feed and pump --- */
+
+bool h2_over_memory(const struct h2 *h)
+{
+	return h->mem.live > h->mem_max;
+}
 
 static int input_failed(struct h2 *h, ssize_t lib_error)
 {
@@ -171,6 +177,10 @@ int h2_feed(struct h2 *h, const uint8_t *p, size_t n, uint64_t now_ms)
 	if (h->broken || h->calm)
 		return -EPROTO;
 	h->now_ms = now_ms;
+	if (h2_over_memory(h)) {
+		h2_terminate(h, H2_ENHANCE_YOUR_CALM);
+		return -ENOMEM;
+	}
 	h->feeding = true;
 	used = lib_recv(h->session, p, n);
 	h->feeding = false;

@@ -17,7 +17,7 @@
  *          H2_CLOSE_MALFORMED and the http_error.  A server answers a request beyond a limit by itself
  *          (431, 414).  PUSH_PROMISE is refused by our settings; Extended CONNECT is not offered.
  * Errors   h2_feed() and h2_pump(): 0, or -EPROTO (the session is over; h2_pump() once more sends GOAWAY), -ENOMEM.
- * Limits   head_max, target_max, streams_max, the windows, H2_ACKS_MAX replies not yet pumped, the token bucket of
+ * Limits   head_max, target_max, streams_max, the windows, memory (h2_over_memory() before each new piece of work), H2_ACKS_MAX replies not yet pumped, the token bucket of
  *          h2_flood.h, which ends the session with ENHANCE_YOUR_CALM.
  * Reentry  Every event may call every function but h2_feed(), h2_pump() and h2_fini().
  * RFC      9113, 7541, 9110 §6.5.1 (trailers), 9218 (RFC 7540 priorities are not used).
@@ -143,6 +143,7 @@ struct h2 {
 	struct nghttp2_session *session;
 	struct h2_config        conf;
 	struct h2_mem           mem;
+	size_t                  mem_max; /* live bytes beyond which no more work is taken */
 	struct h2_flood         flood;
 	uint64_t                now_ms;
 	struct {

@@ -24,9 +24,9 @@ static uint32_t class_of(size_t n)
 	return cls;
 }
 
-void h2_mem_init(struct h2_mem *m, size_t live_max)
+void h2_mem_init(struct h2_mem *m)
 {
-	*m = (struct h2_mem){ .live_max = live_max };
+	*m = (struct h2_mem){ .live = 0 };
 }
 
 void h2_mem_trim(struct h2_mem *m)
@@ -54,14 +54,13 @@ static struct h2_mem_block *block_new(struct h2_mem *m, uint32_t cls, size_t n)
 	size_t               size = cls < H2_MEM_CLASSES ? (size_t)H2_MEM_SMALLEST << cls : n;
 	struct h2_mem_block *b;
 
-	if (size > UINT32_MAX - sizeof(*b))
-		return NULL;
+	assert(size <= UINT32_MAX - sizeof(*b));
 	b = malloc(sizeof(*b) + size);
+	if (!b)
+		abort(); /* see the header: an error could not be survived */
 	m->mallocs++;
-	if (b) {
-		b->size = (uint32_t)size;
-		b->cls = cls;
-	}
+	b->size = (uint32_t)size;
+	b->cls = cls;
 	return b;
 }
 
@@ -70,15 +69,11 @@ void *h2_mem_alloc(struct h2_mem *m, size_t n)
 	uint32_t             cls = class_of(n);
 	struct h2_mem_block *b = cls < H2_MEM_CLASSES ? m->free[cls] : NULL;
 
-	if (m->live >= m->live_max || n > m->live_max - m->live)
-		return NULL;
 	if (b) {
 		m->free[cls] = b->next;
 		m->kept -= b->size;
 	} else {
 		b = block_new(m, cls, n);
-		if (!b)
-			return NULL;
 	}
 	b->next = NULL;
 	m->live += b->size;
@@ -91,10 +86,9 @@ void *h2_mem_zalloc(struct h2_mem *m, size_t count, size_t size)
 	void  *p;
 
 	if (__builtin_mul_overflow(count, size, &n))
-		return NULL;
+		abort();
 	p = h2_mem_alloc(m, n);
-	if (p)
-		memset(p, 0, n);
+	memset(p, 0, n);
 	return p;
 }
 
@@ -127,8 +121,6 @@ void *h2_mem_resize(struct h2_mem *m, void *p, size_t n)
 	if (n <= b->size)
 		return p;
 	q = h2_mem_alloc(m, n);
-	if (!q)
-		return NULL;
 	memcpy(q, p, b->size);
 	h2_mem_free(m, p);
 	return q;

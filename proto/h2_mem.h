@@ -4,9 +4,9 @@
  * Shape    Blocks of 64 to 8192 bytes in powers of two, each behind a header that tells its class.  Larger ones, the
  *          few a session makes at its birth, come from malloc and go back to it.
  * Memory   Freed blocks are kept up to H2_MEM_KEEP bytes in all, then go back to malloc.
- * Limits   live_max, given at init: beyond it (by a block's rounding at most) an allocation fails, which ends the
- *          session (-ENOMEM).
- * Errors   NULL when malloc fails or the limit is reached.
+ * Limits   none here: ->live is looked at by h2.c before it takes more work, never in the middle of it.
+ * Errors   none: when malloc fails the process ends.  nghttp2 (1.52) frees some items twice after a failed allocation,
+ *          and a worker that dies gives back what it held.
  * Never    is shared by threads.
  */
 #ifndef RHC_PROTO_H2_MEM_H
@@ -27,11 +27,10 @@ struct h2_mem {
 	struct h2_mem_block *free[H2_MEM_CLASSES];
 	size_t               kept; /* bytes on the free lists */
 	size_t               live; /* bytes lent */
-	size_t               live_max;
 	uint64_t             mallocs; /* how often malloc was asked, for tests and metrics */
 };
 
-void h2_mem_init(struct h2_mem *m, size_t live_max);
+void h2_mem_init(struct h2_mem *m);
 void h2_mem_fini(struct h2_mem *m); /* asserts that everything is back */
 void h2_mem_trim(struct h2_mem *m); /* give back what is kept */
 

@@ -23,6 +23,8 @@ enum http_error h2_head_end(struct h2 *h, bool end);
 
 /* --- h2.c --- */
 
+/* No more work then: what is begun is finished, because nghttp2 does not survive a failed allocation. */
+bool h2_over_memory(const struct h2 *h);
 /* What hangs on a stream the session has forgotten. */
 void h2_stream_forget(struct h2 *h, struct h2_stream *s);
 

@@ -196,6 +196,8 @@ int h2_request(struct h2 *h, struct h2_stream *s, const struct http_head *head, 
 		return err;
 	if (h->broken)
 		return -EAGAIN;
+	if (h2_over_memory(h))
+		return -ENOMEM;
 	id = nghttp2_submit_request(h->session, NULL, b.nv, b.n, end ? NULL : &h2_body_provider, s);
 	if (id < 0)
 		return h2_errno(id);
@@ -220,6 +222,8 @@ int h2_response(struct h2 *h, struct h2_stream *s, const struct http_head *head,
 		return err;
 	if (!s->attached || h->broken)
 		return -EPIPE;
+	if (h2_over_memory(h))
+		return -ENOMEM;
 	if (head->status < 200) {
 		err = nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, b.nv, b.n, NULL);
 		return h2_errno(err);
@@ -262,9 +266,9 @@ static int trailers_keep(struct h2 *h, struct h2_stream *s, const struct http_he
 	err = put_fields(&b, head, true);
 	if (err < 0 || b.n == 0)
 		return err;
-	t = h2_mem_alloc(&h->mem, sizeof(*t) + b.n * sizeof(t->nv[0]) + b.bytes);
-	if (!t)
+	if (h2_over_memory(h))
 		return -ENOMEM;
+	t = h2_mem_alloc(&h->mem, sizeof(*t) + b.n * sizeof(t->nv[0]) + b.bytes);
 	t->n = b.n;
 	p = (uint8_t *)&t->nv[b.n];
 	for (size_t i = 0; i < b.n; i++) {

@@ -347,10 +347,11 @@ static void msg_send_end(struct message *msg, const struct http_head *trailers)
 	OBJ_CHECK(msg, H2_MSG_MAGIC);
 	assert(msg->out_head && !msg->out_ended);
 	msg->out_ended = true;
-	if (can_send(m))
-		h2_end(&m->hc->h2, &m->s, trailers); /* an error: ended without them */
-	else
+	if (!can_send(m))
 		m->hc->losses = true;
+	else if (h2_end(&m->hc->h2, &m->s, trailers) < 0)
+		/* without its trailers (grpc-status) it must not look complete */
+		h2_reset(&m->hc->h2, &m->s, H2_INTERNAL_ERROR);
 	h2_conn_kick(m->hc);
 }
 

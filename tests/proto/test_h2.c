@@ -737,12 +737,62 @@ Test(h2, a_session_without_memory_is_an_error_and_nothing_leaks)
 
 	raw_preface(r);
 	raw_give(r, s);
-	s->h.mem.live_max = s->h.mem.live;
+	s->h.mem_max = 0;
 	raw_get(r, 1, true);
 	raw_give(r, s);
 	cr_assert_eq(s->feed_err, -ENOMEM);
-	cr_assert_eq(h2_pump(&s->h), -EPROTO);
+	cr_assert_eq(h2_pump(&s->h), 0);
+	cr_assert_eq(u32_at(sent_frame(s, NGHTTP2_GOAWAY, 0, NULL) + 4), H2_ENHANCE_YOUR_CALM);
 	cr_assert(h2_over(&s->h));
 	raw_free(r);
 	peer_free(s);
+}
+
+/* An exchange with trailers on sessions that may use so much more memory.  true: it worked. */
+static bool exchange_within(size_t client_more, size_t server_more)
+{
+	struct peer    *c = peer_new(false), *s = peer_new(true);
+	struct pstream *ps = peer_stream(c);
+	struct head_of  q = request("POST", "/"), a = response(200), t = { 0 };
+	bool            done;
+
+	peer_run(c, s, 0);
+	c->h.mem_max = c->h.mem.live + client_more;
+	s->h.mem_max = s->h.mem.live + server_more;
+	add(&t, "x-end", "yes");
+	q.h.body = HTTP_BODY_STREAM;
+	if (h2_request(&c->h, &ps->s, &q.h, false) == 0) {
+		h2_body(&c->h, &ps->s, 5000);
+		(void)h2_end(&c->h, &ps->s, &t.h);
+	}
+	for (int i = 0; i < 20; i++) {
+		peer_pump(c);
+		if (c->n_out > 0 && !s->feed_err)
+			peer_feed(s, c->out, c->n_out);
+		c->n_out = 0;
+		if (s->n_streams > 0 && s->streams[0].heads == 1 && !s->streams[0].s.out_open &&
+		    !s->streams[0].s.out_end &&
+		    h2_response(&s->h, &s->streams[0].s, &a.h, false) == 0) {
+			h2_body(&s->h, &s->streams[0].s, 100);
+			(void)h2_end(&s->h, &s->streams[0].s, &t.h);
+		}
+		peer_pump(s);
+		if (s->n_out > 0 && !c->feed_err)
+			peer_feed(c, s->out, s->n_out);
+		s->n_out = 0;
+	}
+	done = ps->closed && ps->why == H2_CLOSE_DONE && ps->trailers.n_fields == 1 && ps->received == 100;
+	peer_free(c);
+	peer_free(s);
+	return done;
+}
+
+Test(h2, wherever_the_limit_of_memory_strikes_nothing_leaks_and_nothing_crashes)
+{
+	cr_assert(exchange_within(1 << 20, 1 << 20));
+	cr_assert(!exchange_within(1 << 20, 0));
+	for (size_t more = 0; more < 6000; more += 48) {
+		exchange_within(more, 1 << 20);
+		exchange_within(1 << 20, more);
+	}
 }

@@ -782,6 +782,88 @@ Test(h2_conn, without_memory_for_a_head_a_stream_is_refused_and_the_rest_goes_on
 	}
 }
 
+Test(h2_conn, without_a_buffer_to_gather_into_a_stream_ends_with_overload)
+{
+	EACH_ENGINE (r) {
+		struct buf    *taken[1024];
+		static uint8_t bytes[600];
+		uint32_t       n = 0;
+		struct ex     *x;
+
+		rig_pair(r);
+		x = rig_ask(r, "POST", "/keep", 0);
+		x->to_send = UINT64_MAX;
+		RIG_UNTIL(r, r->n_sx == 1);
+		rig_ms(r, 10);
+		while (n < 1024 && (taken[n] = buf_get(&r->bufs, BUF_LARGE)) != NULL)
+			n++;
+		message_send_body(x->m, (struct slice){ NULL, bytes, sizeof(bytes) });
+		while (n > 0)
+			buf_unref(taken[--n]);
+		RIG_UNTIL(r, x->errors == 1);
+		cr_expect_eq(x->err, MESSAGE_E_OVERLOAD);
+		x = rig_ask(r, "GET", "/size/1", UINT64_MAX);
+		RIG_UNTIL(r, x->m == NULL);
+		cr_expect_eq(x->status, 200);
+	}
+}
+
+static void end_badly(struct ex *x)
+{
+	struct http_field f[1];
+	struct http_head  t = { .fields = f, .fields_max = 1 };
+
+	respond(x, 200, HTTP_BODY_STREAM, 0);
+	http_head_add(&t, HTTP_FIELD_OTHER, HTTP_STR("x-sum"), HTTP_STR("a\r\nb"));
+	x->end_given = true;
+	message_send_end(x->m, &t);
+}
+
+Test(h2_conn, a_message_whose_trailers_cannot_be_sent_does_not_look_complete)
+{
+	EACH_ENGINE (r) {
+		struct ex *x;
+
+		r->on_head = end_badly;
+		rig_pair(r);
+		x = rig_ask(r, "GET", "/", UINT64_MAX);
+		RIG_UNTIL(r, x->errors == 1);
+		cr_expect_eq(x->ends, 0);
+		cr_expect_eq(x->err, MESSAGE_E_RESET);
+	}
+}
+
+static void answer_and_forget(struct ex *x)
+{
+	respond(x, 200, HTTP_BODY_LENGTH, 20000);
+	ex_feed(x);
+	ex_release(x);
+}
+
+Test(h2_conn, an_answer_nobody_takes_does_not_hold_a_connection_for_ever)
+{
+	EACH_ENGINE (r) {
+		struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)r->port),
+			                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		int                fd = socket(AF_INET, SOCK_STREAM, 0);
+		/* SETTINGS with a window of 0; GET / of authority "a" */
+		static const uint8_t ask[] = { 0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0,
+			                       0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, 'a' };
+
+		r->on_head = answer_and_forget;
+		r->server_limits.idle_timeout_ns = 100 * NS_PER_MS;
+		connect(fd, (struct sockaddr *)&a, sizeof(a));
+		cr_assert_eq(send(fd, h2_preface, H2_PREFACE_LEN, 0), H2_PREFACE_LEN);
+		cr_assert_eq(send(fd, ask, sizeof(ask), 0), (ssize_t)sizeof(ask));
+		RIG_UNTIL(r, r->n_sx == 1);
+		cr_expect_eq(r->slabs.h2_stream.in_use, 1, "it waits for the window");
+		RIG_UNTIL(r, r->s_closed == 1);
+		cr_expect_eq(r->slabs.h2_stream.in_use, 0);
+		cr_expect_str_eq(r->s_closed_text, "idle timeout");
+		close(fd);
+	}
+}
+
 /* --- chance --- */
 
 static uint32_t chance(uint64_t *state)
