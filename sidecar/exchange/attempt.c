@@ -387,19 +387,33 @@ bool attempt_streams(const struct exchange *e)
 	return e->up && !e->up_discard && e->state >= EXCH_SEND && !e->body.replay && e->body.count == 0;
 }
 
+/* The upstream had everything there was: from now on it has to take this within timeout.write. */
+static void begin_write(struct exchange *e, bool was_idle)
+{
+	if (!was_idle || e->state != EXCH_SEND)
+		return;
+	e->progress_ns = exch_now(e);
+	exch_arm(e);
+}
+
 void attempt_send_body(struct exchange *e, struct slice data)
 {
+	bool idle = !attempt_unsent(e);
+
 	e->body.bytes += data.n;
 	e->body_dropped = true;
 	message_send_body(e->up, data);
+	begin_write(e, idle);
 }
 
 void attempt_pump(struct exchange *e)
 {
 	struct slice s;
+	bool idle;
 
 	if (!e->up || e->up_discard || e->state < EXCH_SEND || e->up->out_ended)
 		return;
+	idle = !attempt_unsent(e);
 	while (body_next(&e->body, &s)) {
 		if (!e->body.replay)
 			e->body_dropped = true;
@@ -407,6 +421,7 @@ void attempt_pump(struct exchange *e)
 	}
 	if (e->body.complete)
 		message_send_end(e->up, e->trailers);
+	begin_write(e, idle);
 }
 
 bool attempt_unsent(const struct exchange *e)
