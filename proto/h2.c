@@ -12,9 +12,9 @@
 const char h2_preface[H2_PREFACE_LEN] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /*
- * Newer nghttp2 limit more by themselves.  Distributions back-port these calls, so the version number says nothing: a
- * weak symbol is there or not.  Both limits also hit honest peers (many cancelled calls), and the token bucket does
- * their work, so they are set out of its way.
+ * Newer nghttp2 limit more by themselves.  Distributions back-port these calls, so the version
+ * number says nothing: a weak symbol is there or not.  Both limits also hit honest peers (many
+ * cancelled calls), and the token bucket does their work, so they are set out of its way.
  */
 extern void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option *, uint64_t, uint64_t)
 	__attribute__((weak));
@@ -34,7 +34,10 @@ static ssize_t lib_send(nghttp2_session *s, const uint8_t **p)
 }
 
 enum {
-	/* Beyond this no more work is taken: what streams_max streams with their heads can need, several times over. */
+	/*
+	 * Beyond this no more work is taken: what streams_max streams with their heads can need,
+	 * several times over.
+	 */
 	MEM_BASE = 4 * 1024 * 1024,
 	MEM_PER_STREAM = 8 * 1024,
 };
@@ -109,7 +112,8 @@ static int greet(struct h2 *h)
                 { c->server ? NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS : NGHTTP2_SETTINGS_ENABLE_PUSH,
                   c->server ? c->streams_max : 0 },
 	};
-	int err = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, iv, sizeof(iv) / sizeof(iv[0]));
+	int err = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, iv,
+	                                  sizeof(iv) / sizeof(iv[0]));
 
 	if (err == 0)
 		err = nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0,
@@ -307,8 +311,8 @@ void h2_shutdown(struct h2 *h)
 		return;
 	h->shut = true;
 	nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
-	                      nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR, NULL,
-	                      0);
+	                      nghttp2_session_get_last_proc_stream_id(h->session),
+	                      NGHTTP2_NO_ERROR, NULL, 0);
 }
 
 void h2_terminate(struct h2 *h, enum h2_code code)

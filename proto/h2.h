@@ -1,24 +1,30 @@
 /*
  * proto/h2.h - HTTP/2 as a codec: bytes in and events out, calls in and bytes out.  Both roles.
  *
- * Shape    struct h2 is one connection's session around nghttp2; struct h2_stream is embedded in the caller's stream
- *          object.  The codec holds no body: it is told how many bytes are ready (h2_body) and says when and how
- *          many of them come next on the wire (out_body), so they can leave by reference.
- * Input    h2_feed() with what arrived, cut anywhere.  A server's input begins with the client's preface.
- *          Body bytes are handed out as pointers into what was fed.
- * Output   h2_pump() appends to the caller's send queue: out() bytes to copy, out_body() the next bytes of a stream.
- *          Frames that calls caused wait in the session until then; so call it once per turn.
- * Heads    Received: names in lower case, strings copied to memory the caller gives (->memory).  cookie
- *          crumbs are joined (RFC 9113 §8.2.3), Host and :authority are compared, fields that are never
- *          indexed on the wire or are credentials get HTTP_FIELD_SECRET.  Sent: copied, in lower case, without
- *          HTTP_FIELD_DROP, hop-by-hop and framing fields; HTTP_FIELD_SECRET is never indexed (RFC 7541 §7.1).
+ * Shape    struct h2 is one connection's session around nghttp2; struct h2_stream is embedded in
+ *          the caller's stream object.  The codec holds no body: it is told how many bytes are
+ *          ready (h2_body) and says when and how many of them come next on the wire (out_body), so
+ *          they can leave by reference.
+ * Input    h2_feed() with what arrived, cut anywhere.  A server's input begins with the client's
+ *          preface. Body bytes are handed out as pointers into what was fed.
+ * Output   h2_pump() appends to the caller's send queue: out() bytes to copy, out_body() the next
+ *          bytes of a stream. Frames that calls caused wait in the session until then; so call it
+ *          once per turn.
+ * Heads    Received: names in lower case, strings copied to memory the caller gives (->memory).
+ *          cookie crumbs are joined (RFC 9113 §8.2.3), Host and :authority are compared, fields
+ *          that are never indexed on the wire or are credentials get HTTP_FIELD_SECRET.  Sent:
+ *          copied, in lower case, without HTTP_FIELD_DROP, hop-by-hop and framing fields;
+ *          HTTP_FIELD_SECRET is never indexed (RFC 7541 §7.1).
  * Flow     Windows are given back by h2_consume_stream() and h2_consume_connection() alone.
- * Strict   A malformed message (RFC 9113 §8.1.1) resets its stream with PROTOCOL_ERROR, seen as closed with
- *          H2_CLOSE_MALFORMED and the http_error.  A server answers a request beyond a limit by itself
- *          (431, 414).  PUSH_PROMISE is refused by our settings; Extended CONNECT is not offered.
- * Errors   h2_feed() and h2_pump(): 0, or -EPROTO (the session is over; h2_pump() once more sends GOAWAY), -ENOMEM.
- * Limits   head_max, target_max, streams_max, the windows, memory (h2_over_memory() before each new piece of work), H2_ACKS_MAX replies not yet pumped, the token bucket of
- *          h2_flood.h, which ends the session with ENHANCE_YOUR_CALM.
+ * Strict   A malformed message (RFC 9113 §8.1.1) resets its stream with PROTOCOL_ERROR, seen as
+ *          closed with H2_CLOSE_MALFORMED and the http_error.  A server answers a request beyond a
+ *          limit by itself (431, 414).  PUSH_PROMISE is refused by our settings; Extended CONNECT
+ *          is not offered.
+ * Errors   h2_feed() and h2_pump(): 0, or -EPROTO (the session is over; h2_pump() once more sends
+ *          GOAWAY), -ENOMEM.
+ * Limits   head_max, target_max, streams_max, the windows, memory (looked at before each new
+ *          piece of work), H2_ACKS_MAX replies not yet pumped, the token bucket of h2_flood.h,
+ *          which ends the session with ENHANCE_YOUR_CALM.
  * Reentry  Every event may call every function but h2_feed(), h2_pump() and h2_fini().
  * RFC      9113, 7541, 9110 §6.5.1 (trailers), 9218 (RFC 7540 priorities are not used).
  */
@@ -40,7 +46,7 @@ enum {
 	H2_STREAMS_MAX = 1000, /* the largest streams_max */
 	H2_WINDOW_MIN = 16 * 1024,
 	H2_WINDOW_MAX = 16 * 1024 * 1024,
-	H2_UNREAD_MAX = 64, /* frames queued beyond which the peer should not be read; h2_backlog() */
+	H2_UNREAD_MAX = 64, /* h2_backlog() beyond which the peer should not be read */
 };
 extern const char h2_preface[H2_PREFACE_LEN];
 
@@ -61,7 +67,7 @@ enum h2_code {
 enum h2_close {
 	H2_CLOSE_DONE, /* both halves have ended */
 	H2_CLOSE_RESET, /* RST_STREAM from the peer; code tells */
-	H2_CLOSE_REFUSED, /* REFUSED_STREAM, above the last id of GOAWAY, or never sent: surely unprocessed */
+	H2_CLOSE_REFUSED, /* by code, by GOAWAY, or never sent: surely unprocessed */
 	H2_CLOSE_HTTP_1_1, /* HTTP_1_1_REQUIRED */
 	H2_CLOSE_MALFORMED, /* the peer's message was refused; http_error tells */
 	H2_CLOSE_LOCAL, /* h2_reset(), or answered by the codec itself */
@@ -99,7 +105,10 @@ struct h2_stream {
 };
 
 struct h2_events {
-	/* Output, from h2_pump().  room: may a DATA frame follow now?  false ends the pump until the next call. */
+	/*
+	 * Output, from h2_pump().  room: may a DATA frame follow now?  false ends the pump until
+	 * the next call.
+	 */
 	bool (*room)(void *arg);
 	void (*out)(void *arg, const uint8_t *p, size_t n);
 	void (*out_body)(void *arg, struct h2_stream *s, uint32_t n);
@@ -107,19 +116,26 @@ struct h2_events {
 	void (*out_head)(void *arg, struct h2_stream *s);
 	void (*out_end)(void *arg, struct h2_stream *s);
 
-	/* Input, from h2_feed().  Server: a stream object, zeroed, for a new request; NULL refuses it. */
+	/*
+	 * Input, from h2_feed().  Server: a stream object, zeroed, for a new request; NULL refuses
+	 * it.
+	 */
 	struct h2_stream *(*open)(void *arg);
 	/*
-	 * Memory for a head that begins (mem->p is NULL), or at least need bytes in place of mem->p with mem->used
-	 * bytes copied over; the strings are relocated by the codec.  need <= head_max.  false: none to be had, the
-	 * stream is reset with REFUSED_STREAM (server) or CANCEL.
+	 * Memory for a head that begins (mem->p is NULL), or at least need bytes in place of mem->p
+	 * with mem->used bytes copied over; the strings are relocated by the codec.  need <=
+	 * head_max.  false: none to be had, the stream is reset with REFUSED_STREAM (server) or
+	 * CANCEL.
 	 */
-	bool (*memory)(void *arg, struct h2_stream *s, enum h2_part part, struct h2_memory *mem, uint32_t need);
-	/* final or 1xx head; the last one with status >= 200 or a request.  end: nothing follows. */
+	bool (*memory)(void *arg, struct h2_stream *s, enum h2_part part, struct h2_memory *mem,
+	               uint32_t need);
+	/*
+	 * final or 1xx head; the last one with status >= 200 or a request.  end: nothing follows.
+	 */
 	void (*head)(void *arg, struct h2_stream *s, struct http_head *h, bool end);
 	void (*data)(void *arg, struct h2_stream *s, const uint8_t *p, uint32_t n);
 	void (*end)(void *arg, struct h2_stream *s, struct http_head *trailers); /* NULL: none */
-	void (*settings)(void *arg); /* the peer's SETTINGS came: h2_streams_allowed() may have changed */
+	void (*settings)(void *arg); /* came: h2_streams_allowed() may have changed */
 	void (*goaway)(void *arg, uint32_t code, int32_t last_id);
 	void (*pong)(void *arg, uint64_t opaque);
 
@@ -131,7 +147,7 @@ struct h2_config {
 	bool                    server;
 	const struct h2_events *ev;
 	void                   *arg;
-	uint32_t                streams_max; /* advertised (server); how many we open is the caller's affair */
+	uint32_t                streams_max; /* advertised (server) */
 	uint32_t                window; /* of a stream */
 	uint32_t                window_connection;
 	uint32_t                head_max;
@@ -159,7 +175,7 @@ struct h2 {
 	uint32_t frame_data; /* payload of the DATA frame being received */
 	bool     in_block; /* a header block has begun and not ended */
 	bool     greeted; /* the peer's first SETTINGS came */
-	uint32_t own_resets; /* RST_STREAM submitted by us and not yet on the wire: nobody is charged */
+	uint32_t own_resets; /* RST_STREAM of ours not yet on the wire: not charged */
 	uint32_t goaway_code; /* of the GOAWAY we sent for an error */
 	bool     goaway_error; /* we ended the session for an error of the peer */
 	bool     calm; /* ... because of a flood */
@@ -168,7 +184,9 @@ struct h2 {
 	bool     feeding : 1, pumping : 1;
 };
 
-/* Preface (client), SETTINGS and the connection's WINDOW_UPDATE wait for h2_pump().  0 or -ENOMEM. */
+/*
+ * Preface (client), SETTINGS and the connection's WINDOW_UPDATE wait for h2_pump().  0 or -ENOMEM.
+ */
 int  h2_init(struct h2 *h, const struct h2_config *conf);
 void h2_fini(struct h2 *h); /* not from an event; every stream was closed or detached */
 
@@ -186,21 +204,28 @@ uint32_t h2_backlog(const struct h2 *h);
 bool h2_in_head(const struct h2 *h);
 
 /*
- * Client: a request on a new stream.  end: no body.  0, or -E2BIG (more than H2_HEAD_MAX), -EINVAL (a byte in it that
- * must not be sent), -EAGAIN (stream ids are used up), -ENOMEM.  After GOAWAY it is closed as H2_CLOSE_REFUSED.
+ * Client: a request on a new stream.  end: no body.  0, or -E2BIG (more than H2_HEAD_MAX), -EINVAL
+ * (a byte in it that must not be sent), -EAGAIN (stream ids are used up), -ENOMEM.  After GOAWAY it
+ * is closed as H2_CLOSE_REFUSED.
  */
 int h2_request(struct h2 *h, struct h2_stream *s, const struct http_head *head, bool end);
-/* Server: an interim (status < 200) or the final response.  Errors as above, -EPIPE: the stream is closed. */
+/*
+ * Server: an interim (status < 200) or the final response.  Errors as above, -EPIPE: the stream is
+ * closed.
+ */
 int h2_response(struct h2 *h, struct h2_stream *s, const struct http_head *head, bool end);
 
 void h2_body(struct h2 *h, struct h2_stream *s, uint32_t n); /* n more body bytes are ready */
-/* No more body.  trailers (may be NULL) are copied.  0, or -E2BIG, -EINVAL, -ENOMEM: ended without trailers. */
+/*
+ * No more body.  trailers (may be NULL) are copied.  0, or -E2BIG, -EINVAL, -ENOMEM: ended without
+ * trailers.
+ */
 int h2_end(struct h2 *h, struct h2_stream *s, const struct http_head *trailers);
 /* RST_STREAM.  `closed` follows from h2_pump(), unless the stream is closed or detached. */
 void h2_reset(struct h2 *h, struct h2_stream *s, enum h2_code code);
 /*
- * The caller forgets the stream: no event of it follows, and its memory is free on return.  What is still open is reset
- * with code.
+ * The caller forgets the stream: no event of it follows, and its memory is free on return.  What is
+ * still open is reset with code.
  */
 void h2_detach(struct h2 *h, struct h2_stream *s, enum h2_code code);
 
@@ -208,7 +233,10 @@ void h2_consume_stream(struct h2 *h, struct h2_stream *s, uint32_t n);
 void h2_consume_connection(struct h2 *h, uint32_t n);
 
 void h2_ping(struct h2 *h, uint64_t opaque);
-/* Server: announce the end (GOAWAY with the highest id); h2_shutdown() a round trip later makes it final. */
+/*
+ * Server: announce the end (GOAWAY with the highest id); h2_shutdown() a round trip later makes it
+ * final.
+ */
 void h2_shutdown_notice(struct h2 *h);
 /* GOAWAY(NO_ERROR) with the last stream that came; those that are open go on. */
 void h2_shutdown(struct h2 *h);

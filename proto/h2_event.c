@@ -124,7 +124,8 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *f, c
 /* A request that is merely too large gets an answer; anything else a reset (RFC 9113 §8.1.1). */
 static void refuse_head(struct h2 *h, struct h2_stream *s, enum http_error e)
 {
-	bool large = e == HTTP_E_HEAD_TOO_LARGE || e == HTTP_E_FIELDS_TOO_MANY || e == HTTP_E_TARGET_TOO_LONG;
+	bool large = e == HTTP_E_HEAD_TOO_LARGE || e == HTTP_E_FIELDS_TOO_MANY ||
+	             e == HTTP_E_TARGET_TOO_LONG;
 
 	s->http_error = (uint16_t)e;
 	if (h->conf.server && large && !s->in_head && h2_answer(h, s, http_error_status(e)) == 0) {
@@ -141,7 +142,9 @@ static void head_received(struct h2 *h, const nghttp2_frame *f)
 	enum http_error   e;
 	struct http_head *head = h->in.mem.head;
 
-	/* an event may have detached it in the meantime, or closed the block's memory: look again */
+	/*
+	 * an event may have detached it in the meantime, or closed the block's memory: look again
+	 */
 	if (!s || s != stream_of(h, f->hd.stream_id))
 		return;
 	e = h2_head_end(h, end);
@@ -241,7 +244,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *f, void 
 }
 
 /* nghttp2 refused a frame and has queued RST_STREAM or GOAWAY. */
-static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *f, int lib_error, void *arg)
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *f, int lib_error,
+                            void *arg)
 {
 	struct h2        *h = arg;
 	struct h2_stream *s = stream_of(h, f->hd.stream_id);
@@ -259,6 +263,8 @@ static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *f, in
 
 static enum h2_close close_reason(struct h2_stream *s, uint32_t code)
 {
+	bool short_or_long;
+
 	if (!s->rst_in && (s->rst_out || s->answered))
 		return H2_CLOSE_LOCAL;
 	/* without a frame of its own: above the last id of GOAWAY, or the session never sent it */
@@ -269,9 +275,9 @@ static enum h2_close close_reason(struct h2_stream *s, uint32_t code)
 	if (code == H2_NO_ERROR && !s->http_error)
 		return H2_CLOSE_DONE;
 	/* nghttp2 reset it for a fault that has no event: nearly always the length of the body */
+	short_or_long = s->in_len != UINT64_MAX && s->in_bytes != s->in_len;
 	if (!s->http_error)
-		s->http_error = s->in_len != UINT64_MAX && s->in_bytes != s->in_len ? HTTP_E_LENGTH_MISMATCH
-		                                                                    : HTTP_E_SYNTAX;
+		s->http_error = short_or_long ? HTTP_E_LENGTH_MISMATCH : HTTP_E_SYNTAX;
 	return H2_CLOSE_MALFORMED;
 }
 

@@ -1,9 +1,10 @@
 /*
  * proto/h2_head.c - a received header block becomes a struct http_head.
  *
- * nghttp2 has checked the order and number of pseudo fields, the letters of names, connection-specific fields, TE,
- * and the digits of Content-Length before a field arrives here (RFC 9113 §8.2, §8.3).  What it lets pass and a
- * translation to HTTP/1.1 could not bear is refused here.
+ * nghttp2 has checked the order and number of pseudo fields, the letters of names,
+ * connection-specific fields, TE, and the digits of Content-Length before a field arrives here (RFC
+ * 9113 §8.2, §8.3).  What it lets pass and a translation to HTTP/1.1 could not bear is refused
+ * here.
  */
 #include <assert.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 #include "proto/h2_private.h"
 
 /* A string of known length, compared without a call. */
-#define IS(s, literal) ((s).n == sizeof(literal) - 1 && memcmp((s).p, literal, sizeof(literal) - 1) == 0)
+#define IS(s, literal)                                                                             \
+	((s).n == sizeof(literal) - 1 && memcmp((s).p, literal, sizeof(literal) - 1) == 0)
 
 /* --- memory --- */
 
@@ -53,7 +55,8 @@ static char *take(struct h2 *h, uint32_t n)
 		return NULL;
 	}
 	if (n > mem->cap - mem->used) {
-		if (!h->conf.ev->memory(h->conf.arg, h->in.s, (enum h2_part)h->in.part, mem, mem->used + n)) {
+		if (!h->conf.ev->memory(h->conf.arg, h->in.s, (enum h2_part)h->in.part, mem,
+		                        mem->used + n)) {
 			h->in.no_memory = true;
 			return NULL;
 		}
@@ -228,7 +231,10 @@ static enum http_error field_check(struct h2 *h, enum http_field_id id, struct h
 {
 	struct http_head *d = h->in.mem.head;
 
-	/* nghttp2 has done so; but whatever its version, what could split an HTTP/1.1 head ends here */
+	/*
+	 * nghttp2 has done so; but whatever its version, what could split an HTTP/1.1 head ends
+	 * here
+	 */
 	if (name.n == 0 || name.n > UINT16_MAX ||
 	    chars_span((const uint8_t *)name.p, name.n, CHARS_TOKEN) != name.n)
 		return HTTP_E_FIELD_NAME;
@@ -261,7 +267,10 @@ static void regular(struct h2 *h, struct http_str name, struct http_str v, bool 
 		kept_name = http_field_name(id);
 	else if (!copy(h, name, &kept_name))
 		return;
-	/* before the value is copied: that may move the memory, and only what the head points to follows */
+	/*
+	 * before the value is copied: that may move the memory, and only what the head points to
+	 * follows
+	 */
 	if (http_head_add(d, id, kept_name, HTTP_STR("")) < 0)
 		assert(!"fields_max was checked");
 	if (!copy(h, v, &kept))
@@ -362,7 +371,9 @@ static enum http_error request_end(struct h2 *h, struct http_head *d, bool end)
 		return HTTP_E_PSEUDO;
 	else if (d->target == HTTP_TARGET_ASTERISK && d->method != HTTP_METHOD_OPTIONS)
 		return HTTP_E_TARGET;
-	/* two names for one place are a way to confuse who looks at the other one (RFC 9113 §8.3.1) */
+	/*
+	 * two names for one place are a way to confuse who looks at the other one (RFC 9113 §8.3.1)
+	 */
 	if (h->in.host && d->authority.n > 0 && !http_str_ieq(h->in.host_value, d->authority))
 		return HTTP_E_HOST;
 	if (h->in.host && d->authority.n == 0)
@@ -373,7 +384,7 @@ static enum http_error request_end(struct h2 *h, struct http_head *d, bool end)
 		d->body = HTTP_BODY_STREAM;
 	else if (d->method == HTTP_METHOD_POST || d->method == HTTP_METHOD_PUT ||
 	         d->method == HTTP_METHOD_PATCH)
-		d->body = HTTP_BODY_LENGTH; /* an empty one, and h1 should say so (RFC 9110 §8.6) */
+		d->body = HTTP_BODY_LENGTH; /* empty; h1 should say so (RFC 9110 §8.6) */
 	else
 		d->body = HTTP_BODY_NONE;
 	return HTTP_OK;
@@ -386,7 +397,9 @@ static enum http_error response_end(struct h2 *h, struct http_head *d, bool end)
 	if (d->status == 0)
 		return HTTP_E_STATUS;
 	if (d->status < 200) {
-		/* interim heads have no body, no end and no length (RFC 9113 §8.1, RFC 9110 §8.6) */
+		/*
+		 * interim heads have no body, no end and no length (RFC 9113 §8.1, RFC 9110 §8.6)
+		 */
 		if (end || s->in_len != UINT64_MAX)
 			return HTTP_E_STATUS;
 		d->body = HTTP_BODY_NONE;

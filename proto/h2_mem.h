@@ -1,12 +1,14 @@
 /*
- * proto/h2_mem.h - the allocator of one HTTP/2 session: free lists by size, so that its steady state does not malloc.
+ * proto/h2_mem.h - the allocator of one HTTP/2 session: free lists by size, so that its steady
+ * state does not malloc.
  *
- * Shape    Blocks of 64 to 8192 bytes in powers of two, each behind a header that tells its class.  Larger ones, the
- *          few a session makes at its birth, come from malloc and go back to it.
+ * Shape    Blocks of 64 to 8192 bytes in powers of two, each behind a header that tells its class.
+ *          Larger ones, the few a session makes at its birth, come from malloc and go back to it.
  * Memory   Freed blocks are kept up to H2_MEM_KEEP bytes in all, then go back to malloc.
- * Limits   none here: ->live is looked at by h2.c before it takes more work, never in the middle of it.
- * Errors   none: when malloc fails the process ends.  nghttp2 (1.52) frees some items twice after a failed allocation,
- *          and a worker that dies gives back what it held.
+ * Limits   none here: ->live is looked at by h2.c before it takes more work, never in the middle of
+ *          it.
+ * Errors   none: when malloc fails the process ends.  nghttp2 (1.52) frees some items twice after a
+ *          failed allocation, and a worker that dies gives back what it held.
  * Never    is shared by threads.
  */
 #ifndef RHC_PROTO_H2_MEM_H

@@ -1,7 +1,8 @@
 /*
  * proto/h2_private.h - what the h2 files share.
  *
- * h2.c drives the session, h2_event.c hears of it, h2_head.c makes heads of header blocks, h2_send.c makes header blocks of heads.
+ * h2.c drives the session, h2_event.c hears of it, h2_head.c makes heads of header blocks,
+ * h2_send.c makes header blocks of heads.
  */
 #ifndef RHC_PROTO_H2_PRIVATE_H
 #define RHC_PROTO_H2_PRIVATE_H
@@ -23,7 +24,10 @@ enum http_error h2_head_end(struct h2 *h, bool end);
 
 /* --- h2.c --- */
 
-/* No more work then: what is begun is finished, because nghttp2 does not survive a failed allocation. */
+/*
+ * No more work then: what is begun is finished, because nghttp2 does not survive a failed
+ * allocation.
+ */
 bool h2_over_memory(const struct h2 *h);
 /* What hangs on a stream the session has forgotten. */
 void h2_stream_forget(struct h2 *h, struct h2_stream *s);

@@ -1,8 +1,9 @@
 /*
  * proto/h2_send.c - heads become header blocks; bodies become DATA, by reference.
  *
- * Everything is checked again on its way out: a head may come from configuration or from an older protocol, and a CR or
- * NUL in it must not reach a peer that translates it (RFC 9113 §8.2.1, §10.3).
+ * Everything is checked again on its way out: a head may come from configuration or from an older
+ * protocol, and a CR or NUL in it must not reach a peer that translates it (RFC 9113 §8.2.1,
+ * §10.3).
  */
 #include <assert.h>
 #include <errno.h>
@@ -77,7 +78,10 @@ static bool is_secret(const struct http_field *f)
 	       f->id == HTTP_FIELD_PROXY_AUTHORIZATION;
 }
 
-/* Connection-specific fields have no place in HTTP/2 (RFC 9113 §8.2.2); framing and Host are ours to say. */
+/*
+ * Connection-specific fields have no place in HTTP/2 (RFC 9113 §8.2.2); framing and Host are ours
+ * to say.
+ */
 static bool is_skipped(const struct http_field *f)
 {
 	switch ((enum http_field_id)f->id) {
@@ -100,7 +104,8 @@ static int put_fields(struct block *b, const struct http_head *h, bool trailers)
 {
 	for (uint32_t i = 0; i < h->n_fields; i++) {
 		const struct http_field *f = &h->fields[i];
-		struct http_str          name = { f->name, f->name_len }, v = { f->value, f->value_len };
+		struct http_str          name = { f->name, f->name_len };
+		struct http_str          v = { f->value, f->value_len };
 
 		if (is_skipped(f) || (trailers && h1_trailer_forbidden(f->id)))
 			continue;
@@ -225,7 +230,8 @@ int h2_response(struct h2 *h, struct h2_stream *s, const struct http_head *head,
 	if (h2_over_memory(h))
 		return -ENOMEM;
 	if (head->status < 200) {
-		err = nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, b.nv, b.n, NULL);
+		err = nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, b.nv, b.n,
+		                             NULL);
 		return h2_errno(err);
 	}
 	err = nghttp2_submit_response(h->session, s->id, b.nv, b.n, end ? NULL : &h2_body_provider);

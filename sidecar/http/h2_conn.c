@@ -1,9 +1,10 @@
 /*
  * sidecar/http/h2_conn.c - life of a connection that speaks HTTP/2.
  *
- * Calls of messages only mark the session; h2_work(), deferred to the end of the turn, pumps all of it into the byte
- * stream at once, tells capacity and losses, decides whether to read and whether the connection is over.  It is also
- * the only place that pumps, so the codec is never entered from its own events.
+ * Calls of messages only mark the session; h2_work(), deferred to the end of the turn, pumps all of
+ * it into the byte stream at once, tells capacity and losses, decides whether to read and whether
+ * the connection is over.  It is also the only place that pumps, so the codec is never entered from
+ * its own events.
  */
 #include "sidecar/http/h2_conn.h"
 
@@ -63,7 +64,8 @@ static uint32_t capacity_of(const struct h2_conn *hc)
 		return 0;
 	n = n < c->limits->streams_max ? n : c->limits->streams_max;
 	if (c->limits->requests_max > 0) {
-		left = c->served < c->limits->requests_max ? c->limits->requests_max - c->served : 0;
+		left = c->limits->requests_max;
+		left = c->served < left ? left - c->served : 0;
 		n = left + c->active < n ? (uint32_t)left + c->active : n;
 	}
 	return n;
@@ -154,9 +156,9 @@ static void session_failed(struct h2_conn *hc, int err)
 	last_words(hc);
 	if (hc->c->closing) /* by a handler */
 		return;
-	why = h2_failure(&hc->h2);
+	why = err == -ENOMEM ? "out of memory for HTTP/2" : h2_failure(&hc->h2);
 	h2_conn_fail(hc, err == -ENOMEM ? MESSAGE_E_OVERLOAD : MESSAGE_E_PROTOCOL);
-	http_conn_close(hc->c, err == -ENOMEM ? "out of memory for HTTP/2" : why ? why : "HTTP/2 session failed");
+	http_conn_close(hc->c, why ? why : "HTTP/2 session failed");
 }
 
 /* Both sides have said everything: close, in order. */
@@ -172,7 +174,10 @@ static void close_when_over(struct h2_conn *hc)
 	}
 	if (!h2_over(&hc->h2))
 		return;
-	/* nghttp2 ended the session by itself, for a connection error of the peer; or GOAWAY was followed by the last */
+	/*
+	 * nghttp2 ended the session by itself, for a connection error of the peer; or GOAWAY was
+	 * followed by the last
+	 */
 	h2_conn_fail(hc, h2_failure(&hc->h2) ? MESSAGE_E_PROTOCOL : MESSAGE_E_RESET);
 	http_conn_close(c, h2_failure(&hc->h2));
 }
@@ -334,13 +339,15 @@ static void tell_capacity(struct h2_conn *hc)
 }
 
 /*
- * A peer that makes us reply and does not read gets no more work done.  DATA does not count: its amount is the peer's own
- * window, and two ends that both wait for the other to read would wait for ever.
+ * A peer that makes us reply and does not read gets no more work done.  DATA does not count: its
+ * amount is the peer's own window, and two ends that both wait for the other to read would wait for
+ * ever.
  */
 static void update_want(struct h2_conn *hc)
 {
 	bool blocked = stream_queued(&hc->c->stream) >= H2_QUEUE_MAX;
-	bool want = hc->marks.lead < H2_REPLIES_MAX && !(blocked && h2_backlog(&hc->h2) > H2_UNREAD_MAX);
+	bool piled = blocked && h2_backlog(&hc->h2) > H2_UNREAD_MAX;
+	bool want = hc->marks.lead < H2_REPLIES_MAX && !piled;
 	bool large = hc->c->active > 0;
 
 	if (want == hc->want && large == hc->large)
@@ -409,8 +416,8 @@ void h2_conn_goodbye(struct h2_conn *hc)
 }
 
 /*
- * RFC 9113 §6.8: a server first says that it is going, and a round trip later, when what was under way has
- * arrived, which stream was the last.
+ * RFC 9113 §6.8: a server first says that it is going, and a round trip later, when what was under
+ * way has arrived, which stream was the last.
  */
 void h2_conn_drain(struct http_conn *c)
 {

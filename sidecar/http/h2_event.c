@@ -1,8 +1,9 @@
 /*
  * sidecar/http/h2_event.c - events of the codec become events of messages.
  *
- * All of this runs within h2_feed() or h2_pump(), so within engine_turn().  A handler of the exchange may release any
- * message and abort the connection: after it returned, nothing is touched that could be gone.
+ * All of this runs within h2_feed() or h2_pump(), so within engine_turn().  A handler of the
+ * exchange may release any message and abort the connection: after it returned, nothing is touched
+ * that could be gone.
  */
 #include <assert.h>
 
@@ -84,7 +85,8 @@ static struct h2_stream *ev_open(void *arg)
 	return m ? &m->s : NULL;
 }
 
-static bool ev_memory(void *arg, struct h2_stream *s, enum h2_part part, struct h2_memory *mem, uint32_t need)
+static bool ev_memory(void *arg, struct h2_stream *s, enum h2_part part, struct h2_memory *mem,
+                      uint32_t need)
 {
 	struct h2_msg *m = H2_MSG(s);
 
@@ -173,7 +175,10 @@ static void fail_malformed(struct h2_msg *m)
 
 static void fail_reset(struct h2_msg *m)
 {
-	/* the response is whole; it is only the rest of the request the peer does not want (RFC 9113 §8.1) */
+	/*
+	 * the response is whole; it is only the rest of the request the peer does not want (RFC
+	 * 9113 §8.1)
+	 */
 	if (m->hc->c->role == HTTP_CLIENT && m->m.in_ended)
 		h2_msg_lose_out(m);
 	else
@@ -210,7 +215,8 @@ static void closed_unseen(struct h2_conn *hc, struct h2_msg *m, enum h2_close wh
 	enum http_error   e = (enum http_error)m->s.http_error;
 
 	h2_msg_free(m);
-	if (e != HTTP_OK && (why == H2_CLOSE_MALFORMED || why == H2_CLOSE_LOCAL) && c->ev->on_refused)
+	if (e != HTTP_OK && (why == H2_CLOSE_MALFORMED || why == H2_CLOSE_LOCAL) &&
+	    c->ev->on_refused)
 		c->ev->on_refused(c, http_error_status(e), e);
 }
 
@@ -258,7 +264,7 @@ static void ev_pong(void *arg, uint64_t opaque)
 {
 	struct h2_conn *hc = arg;
 
-	(void)opaque; /* of the drain or of the watch: either way the peer lives and has read what was before */
+	(void)opaque; /* drain or watch: either way the peer lives and has read what was before */
 	hc->ping_ns = 0;
 	if (hc->drain_ns > 0)
 		h2_conn_goodbye(hc);

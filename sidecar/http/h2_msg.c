@@ -1,8 +1,8 @@
 /*
  * sidecar/http/h2_msg.c - one stream and its message.
  *
- * A message has two owners: the exchange (->live) and the codec (until ->closed).  It goes when both have let go.
- * Released with both halves ended it lives on until its bytes have left.
+ * A message has two owners: the exchange (->live) and the codec (until ->closed).  It goes when
+ * both have let go. Released with both halves ended it lives on until its bytes have left.
  */
 #include <assert.h>
 #include <errno.h>
@@ -39,8 +39,12 @@ static void store_put(struct h2_msg *m, struct http_head_store *s)
 	slab_put(m->env->head_slab, s);
 }
 
-/* need bytes in a buffer that is large enough, or beyond that in memory of head_max; what was there is copied. */
-static bool store_grow(struct h2_msg *m, struct http_head_store *s, struct h2_memory *mem, uint32_t need)
+/*
+ * need bytes in a buffer that is large enough, or beyond that in memory of head_max; what was there
+ * is copied.
+ */
+static bool store_grow(struct h2_msg *m, struct http_head_store *s, struct h2_memory *mem,
+                       uint32_t need)
 {
 	struct buf *b = NULL;
 	char       *big = NULL;
@@ -149,8 +153,9 @@ bool h2_msg_is_open(const struct h2_msg *m)
 }
 
 /*
- * Nothing of it left; or it went to a connection that had been idle and from which nothing came afterwards: the peer
- * was closing it meanwhile (RFC 9110 §9.3.1 leaves the rest to ->reused and the method).
+ * Nothing of it left; or it went to a connection that had been idle and from which nothing came
+ * afterwards: the peer was closing it meanwhile (RFC 9110 §9.3.1 leaves the rest to ->reused and
+ * the method).
  */
 bool h2_msg_is_unprocessed(const struct h2_msg *m)
 {
@@ -203,9 +208,9 @@ void h2_msg_report_loss(struct h2_msg *m)
 /* --- inbound body --- */
 
 /*
- * A slice refers to the receive buffer, so the bytes are not touched.  But small DATA frames could pin a buffer each, and
- * the window counts bytes, not buffers; so when the receiver is slow they are copied together.  They are only
- * appended behind what others hold.
+ * A slice refers to the receive buffer, so the bytes are not touched.  But small DATA frames could
+ * pin a buffer each, and the window counts bytes, not buffers; so when the receiver is slow they
+ * are copied together.  They are only appended behind what others hold.
  */
 static struct slice gathered(struct h2_msg *m, const uint8_t *p, uint32_t n)
 {
@@ -293,7 +298,8 @@ static int msg_send_head(struct message *msg, const struct http_head *h, bool en
 		err = 0;
 	} else if (client) {
 		if (head.scheme.n == 0)
-			head.scheme = stream_is_tls(&m->hc->c->stream) ? HTTP_STR("https") : HTTP_STR("http");
+			head.scheme = stream_is_tls(&m->hc->c->stream) ? HTTP_STR("https")
+			                                               : HTTP_STR("http");
 		err = h2_request(&m->hc->h2, &m->s, &head, end);
 	} else {
 		err = h2_response(&m->hc->h2, &m->s, &head, end);
@@ -365,7 +371,10 @@ static enum h2_code reset_code(const struct h2_msg *m)
 	return m->m.out_ended ? H2_NO_ERROR : H2_INTERNAL_ERROR;
 }
 
-/* Everything was given to us; what is queued still has to leave.  A server may answer before the request's end. */
+/*
+ * Everything was given to us; what is queued still has to leave.  A server may answer before the
+ * request's end.
+ */
 static bool may_drain(const struct h2_msg *m)
 {
 	return !m->told && !m->closed && !m->hc->dead && m->m.out_ended && !m->refused &&

@@ -1,15 +1,17 @@
 /*
- * sidecar/http/h2_out.c - queued slices of a message, and the order of what lies in the byte stream.
+ * sidecar/http/h2_out.c - queued slices of a message, and the order of what lies in the byte
+ * stream.
  *
- * Slices wait as they came until there are many; then they are copied together, so that a body given byte by byte
- * takes no more buffers than its window needs.
+ * Slices wait as they came until there are many; then they are copied together, so that a body
+ * given byte by byte takes no more buffers than its window needs.
  */
 #include <assert.h>
 #include <string.h>
 
 #include "sidecar/http/h2_private.h"
 
-_Static_assert((H2_SLICES & (H2_SLICES - 1)) == 0 && (H2_MARKS & (H2_MARKS - 1)) == 0, "powers of two");
+_Static_assert((H2_SLICES & (H2_SLICES - 1)) == 0, "a power of two");
+_Static_assert((H2_MARKS & (H2_MARKS - 1)) == 0, "a power of two");
 _Static_assert(H2_SLICES_LOOSE + H2_CONN_WINDOW_MAX / BUF_LARGE_SIZE + 1 <= H2_SLICES,
                "a window fits, however it is cut");
 
@@ -58,7 +60,8 @@ bool h2_slices_put(struct h2_slices *q, struct buf_pool *bufs, struct slice data
 	struct slice *last = q->n > 0 ? slice_at(q, q->n - 1u) : NULL;
 
 	/* pieces of one buffer, as a chunked body leaves them: one slice again */
-	if (last && data.buf && last->buf == data.buf && last->p + last->n == data.p && !q->gather) {
+	if (last && data.buf && last->buf == data.buf && last->p + last->n == data.p &&
+	    !q->gather) {
 		last->n += data.n;
 		slice_drop(data);
 		return true;

@@ -20,11 +20,11 @@ enum {
 
 	H2_SLICES = 64, /* of a message, a power of two: 24, then gathered into whole buffers */
 	H2_SLICES_LOOSE = 24,
-	H2_GATHER_MAX = BUF_LARGE_SIZE / 4, /* a smaller slice may pin a buffer many times its size */
-	H2_HELD_LOOSE = 4, /* inbound slices a slow receiver may hold before small ones are gathered */
+	H2_GATHER_MAX = BUF_LARGE_SIZE / 4, /* a smaller slice pins much more than it holds */
+	H2_HELD_LOOSE = 4, /* inbound slices held before small ones are gathered */
 	H2_MARKS = 128, /* frames queued and not yet sent, a power of two */
 	H2_MARKS_SPARE = 4, /* one call of the codec adds fewer */
-	H2_REPLIES_MAX = 32 * 1024, /* bytes of frames other than DATA queued, beyond which nothing is read */
+	H2_REPLIES_MAX = 32 * 1024, /* frames but DATA queued, beyond which nothing is read */
 };
 #define H2_DRAIN_NS NS_PER_S /* the round trip of a graceful end, at most */
 
@@ -32,7 +32,7 @@ enum {
 struct h2_slices {
 	struct slice s[H2_SLICES];
 	uint8_t      first, n;
-	struct buf  *gather; /* the buffer of the last slice, ours to append to; the slice holds the reference */
+	struct buf  *gather; /* of the last slice, ours to append to; its reference */
 };
 
 /* What lies in the byte stream: `lead` bytes of frames, then `body` bytes of one message. */
@@ -61,7 +61,7 @@ struct h2_msg {
 	uint32_t                in_held; /* slices delivered since it last had none */
 	uint32_t                lost; /* outbound body bytes dropped, to be reported as sent */
 	uint32_t                marks; /* that point to us */
-	uint64_t                rx_at_send; /* bytes the connection had received when our head left */
+	uint64_t                rx_at_send; /* ->rx_bytes when our head left */
 	bool                    live : 1; /* the exchange has it */
 	bool                    told : 1; /* on_error was called */
 	bool                    closed : 1; /* the codec has forgotten it */
@@ -138,7 +138,7 @@ void h2_msg_deliver(struct h2_msg *m, const uint8_t *p, uint32_t n);
 
 /* Takes data.  false: no room and no buffer. */
 bool         h2_slices_put(struct h2_slices *q, struct buf_pool *bufs, struct slice data);
-struct slice h2_slices_take(struct h2_slices *q, uint32_t n_max); /* the first one, or n_max bytes of it */
+struct slice h2_slices_take(struct h2_slices *q, uint32_t n_max); /* the first, or n_max of it */
 uint32_t     h2_slices_drop(struct h2_slices *q); /* all; how many bytes that were */
 
 bool h2_marks_room(const struct h2_marks *q);
@@ -147,7 +147,8 @@ void h2_marks_body(struct h2_marks *q, struct h2_msg *m, uint32_t n);
 void h2_marks_end(struct h2_marks *q, struct h2_msg *m);
 void h2_marks_forget(struct h2_marks *q, struct h2_msg *m); /* its unsent bytes are lost */
 /*
- * Up to *n sent bytes are taken off the front: what they say to one message.  false: nothing (more) to say.
+ * Up to *n sent bytes are taken off the front: what they say to one message.  false: nothing (more)
+ * to say.
  */
 struct h2_sent {
 	struct h2_msg *m; /* may be NULL */

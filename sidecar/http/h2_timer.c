@@ -1,12 +1,15 @@
 /*
- * sidecar/http/h2_timer.c - deadlines of an HTTP/2 connection, all on the one timer of the connection.
+ * sidecar/http/h2_timer.c - deadlines of an HTTP/2 connection, all on the one timer of the
+ * connection.
  *
  * idle    no message for so long: the end, in order.
  * head    server: a header block, or the preface, that does not become complete.
- * ping    client with messages: nothing came for so long, so ask; no answer: the peer is dead.  An idle connection is not
+ * ping    client with messages: nothing came for so long, so ask; no answer: the peer is dead.  An
+ * idle connection is not
  *         asked (servers count that as abuse), but at the first message after a long silence.
  * drain   server: the round trip between the two GOAWAYs.
- * The deadlines are computed from when things happened, and the timer is lazy: a change costs a few compares.
+ * The deadlines are computed from when things happened, and the timer is lazy: a change costs a few
+ * compares.
  */
 #include "sidecar/http/h2_private.h"
 
@@ -48,9 +51,11 @@ static uint64_t ping_due(const struct h2_conn *hc)
 /* Whatever came after the PING shows that the peer lives. */
 static uint64_t pong_due(const struct h2_conn *hc)
 {
+	uint64_t since = hc->rx_ns > hc->ping_ns ? hc->rx_ns : hc->ping_ns;
+
 	if (!pings(hc) || hc->ping_ns == 0)
 		return UINT64_MAX;
-	return after(hc->rx_ns > hc->ping_ns ? hc->rx_ns : hc->ping_ns, hc->c->limits->ping_timeout_ns);
+	return after(since, hc->c->limits->ping_timeout_ns);
 }
 
 static uint64_t drain_due(const struct h2_conn *hc)

@@ -1,8 +1,8 @@
 /*
  * tests/proto/h2_peer.h - one end of an HTTP/2 connection in memory, for the codec's tests.
  *
- * Shape   struct peer around struct h2: a queue of output bytes, streams with what they received.  Bodies are a
- *         pattern of stream and offset, so each byte proves its place.
+ * Shape   struct peer around struct h2: a queue of output bytes, streams with what they received. 
+ *         Bodies are a pattern of stream and offset, so each byte proves its place.
  * Raw     raw_*() write frames by hand, for the frames the codec would never send.
  */
 #ifndef RHC_TESTS_PROTO_H2_PEER_H

@@ -1,10 +1,11 @@
 /*
- * tests/sidecar/http/h2_rig.h - an engine with both sides of HTTP/2 in it, and real peers as children.
+ * tests/sidecar/http/h2_rig.h - an engine with both sides of HTTP/2 in it, and real peers as
+ * children.
  *
- * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll.  The server end answers by path
- * ("/echo", "/size/N", "/hold", ...); struct ex is one message of either side with what happened to it.  Bodies are a
- * pattern, so every byte proves its place.  Every loop is bounded; at the end every buffer, slab object and
- * descriptor has to be back.
+ * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll.  The server end
+ * answers by path ("/echo", "/size/N", "/hold", ...); struct ex is one message of either side with
+ * what happened to it.  Bodies are a pattern, so every byte proves its place.  Every loop is
+ * bounded; at the end every buffer, slab object and descriptor has to be back.
  */
 #ifndef RHC_TESTS_SIDECAR_HTTP_H2_RIG_H
 #define RHC_TESTS_SIDECAR_HTTP_H2_RIG_H

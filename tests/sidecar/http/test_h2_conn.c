@@ -1,5 +1,6 @@
 /*
- * tests/sidecar/http/test_h2_conn.c - HTTP/2 connections, our client to our server over loopback, on both engines.
+ * tests/sidecar/http/test_h2_conn.c - HTTP/2 connections, our client to our server over loopback,
+ * on both engines.
  */
 #include "tests/sidecar/http/h2_rig.h"
 

@@ -1,5 +1,6 @@
 /*
- * tests/sidecar/http/test_h2_out.c - slices of a message, and the order of what lies in the byte stream.
+ * tests/sidecar/http/test_h2_out.c - slices of a message, and the order of what lies in the byte
+ * stream.
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>

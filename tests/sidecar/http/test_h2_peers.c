@@ -1,5 +1,6 @@
 /*
- * tests/sidecar/http/test_h2_peers.c - HTTP/2 with programs that others wrote: nghttpd, nghttp, h2load, curl.
+ * tests/sidecar/http/test_h2_peers.c - HTTP/2 with programs that others wrote: nghttpd, nghttp,
+ * h2load, curl.
  *
  * Where one of them is not installed its tests are skipped.
  */
