@@ -911,3 +911,54 @@ Test(h2_conn, a_storm_of_requests_cancels_and_holds_leaves_nothing_behind)
 		cr_expect_eq(x->in, 300000);
 	}
 }
+
+Test(h2_conn, a_connection_that_ends_in_the_middle_of_a_storm_leaves_nothing_behind)
+{
+	for (uint64_t seed = 1; seed <= 10; seed++) {
+		EACH_ENGINE (r) {
+			uint64_t st = seed;
+			uint32_t how;
+
+			rig_pair(r);
+			for (int i = 0; i < 60; i++) {
+				uint32_t dice = chance(&st) % 3;
+
+				rig_ask(r, dice ? "POST" : "GET", dice == 2 ? "/keep" : "/echo",
+				        dice ? chance(&st) % 200000 : UINT64_MAX);
+				r->ex[i].no_release = chance(&st) % 4 == 0;
+				if (chance(&st) % 3 == 0)
+					rig_turn(r);
+			}
+			how = chance(&st) % 5;
+			if (how == 0)
+				http_conn_abort(r->c);
+			else if (how == 1)
+				http_conn_abort(r->s[0]);
+			else if (how == 2)
+				http_conn_drain(r->s[0]);
+			else if (how == 3)
+				shutdown(r->c->stream.fd, SHUT_RDWR);
+			else
+				http_conn_drain(r->c);
+			for (uint32_t i = 0; i < 30; i++) {
+				struct ex *x = &r->ex[chance(&st) % 60], *y = &r->sx[chance(&st) % 60];
+
+				rig_turn(r);
+				if (x->m && chance(&st) % 2)
+					ex_release(x);
+				if (y->m && chance(&st) % 2)
+					ex_release(y);
+			}
+			for (uint32_t i = 0; i < 60; i++) {
+				if (r->ex[i].m)
+					ex_release(&r->ex[i]);
+				if (r->sx[i].m)
+					ex_release(&r->sx[i]);
+			}
+			RIG_UNTIL(r, r->closed == 1 && r->s_closed == 1);
+			cr_expect_eq(r->slabs.h2_stream.in_use, 0);
+			cr_expect_eq(r->slabs.h2.in_use, 0);
+			cr_expect_eq(r->slabs.head.in_use, 0);
+		}
+	}
+}
