@@ -67,6 +67,25 @@ Test(h1_server, pipelined_requests_are_answered_in_order_one_at_a_time)
 	}
 }
 
+Test(h1_server, what_is_pipelined_behind_the_last_request_does_not_reset_its_answer)
+{
+	EACH_ENGINE(r) {
+		r->app.on_head = answer_ok;
+		rig_serve(r);
+		peer_says(r, "GET /1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET /2 HTT");
+		RIG_UNTIL(r, r->got_eof);
+		cr_assert(peer_got(r, "Connection: close\r\n\r\n/1"));
+		peer_says(r, "P/1.1\r\n\r\n");
+		rig_turns(r, 5);
+		cr_assert_eq(r->closed, 0);
+		cr_assert_eq(send(r->peer, "x", 1, MSG_NOSIGNAL), 1, "no RST");
+		close(r->peer);
+		r->peer = -1;
+		RIG_UNTIL(r, r->closed);
+		LOG_IS(r, "head GET /1 end, sent all");
+	}
+}
+
 Test(h1_server, a_thousand_pipelined_requests_are_bounded_and_all_answered)
 {
 	EACH_ENGINE(r) {
@@ -188,6 +207,7 @@ Test(h1_server, a_malformed_head_is_answered_here_and_the_connection_ends)
 			cr_assert(peer_got(r, status), "%s: %s", malformed[i].what, r->got);
 			cr_assert(peer_got(r, "Connection: close\r\n"));
 			cr_assert(peer_got(r, "application/problem+json"));
+			cr_assert_eq(r->closed, 0, "FIN first, then what comes is dropped for a while");
 			cr_assert_eq(r->refused, malformed[i].status);
 			cr_assert_neq(r->refused_error, HTTP_OK);
 			LOG_IS(r, "");
@@ -488,9 +508,11 @@ Test(h1_server, an_unread_chunked_body_with_trailers_is_dropped_as_well)
 		rig_serve(r);
 		peer_says(r, "POST /e HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
 		UNTIL_LOG(r, "head POST /e, sent all");
-		peer_says(r, "3\r\nabc\r\n0\r\nX: y\r\n\r\nGET /n HTTP/1.1\r\nHost: x\r\n\r\n");
-		UNTIL_LOG(r, "head POST /e, sent all, head GET /n end reused, sent all");
+		peer_says(r, "3\r\nabc\r\n0\r\nX: y\r\n\r\n");
+		RIG_UNTIL(r, r->c->h1.in == H1_IN_IDLE);
 		cr_assert_eq(r->slabs.head.in_use, 0);
+		peer_says(r, "GET /n HTTP/1.1\r\nHost: x\r\n\r\n");
+		UNTIL_LOG(r, "head POST /e, sent all, head GET /n end reused, sent all");
 	}
 }
 
