@@ -130,6 +130,8 @@ static void send_pattern(enum engine_kind kind, bool tcp, unsigned n_iov, enum b
 	turn_until(&w, &b.times, 1);
 	cr_assert_eq(b.res, PATTERN);
 	cr_assert_eq(b.times, 1);
+	if (kind == ENGINE_URING)
+		cr_assert_leq(engine_stats(w.e)->again, 4, "the kernel finishes short sends");
 	engine_close(w.e, fds[0]);
 	engine_close(w.e, fds[1]);
 	world_close(&w);
@@ -870,6 +872,83 @@ BOTH_ENGINES(a_wake_ends_the_wait)
 	cr_assert_lt(clock_ns() - from, 5000 * MS);
 	pthread_join(t, NULL);
 	engine_close(w.e, efd);
+	world_close(&w);
+}
+
+/* --- descriptor numbers that change hands */
+
+static struct seen late;
+static int         old_fd, new_fds[2];
+
+/* Closes another descriptor whose event is in the same batch, and gets its number again. */
+static void on_swap(struct engine *e, struct engine_op *op, int res)
+{
+	on_received(e, op, res);
+	pair(new_fds);
+	engine_close(e, old_fd);
+	cr_assert_eq(dup2(new_fds[0], old_fd), old_fd);
+	close(new_fds[0]);
+	new_fds[0] = old_fd;
+	engine_watch(e, &late.op, new_fds[0]);
+}
+
+BOTH_ENGINES(an_event_of_a_closed_descriptor_does_not_reach_its_successor)
+{
+	struct world w;
+	int          one[2], two[2];
+
+	world_open(&w, kind);
+	tcp_pair(one);
+	tcp_pair(two);
+	old_fd = two[0];
+	/* Both are known to the kernel. */
+	cr_assert_eq(write(two[1], "x", 1), 1);
+	expect(&a.op, on_received);
+	engine_recv(w.e, &a.op, two[0], BUF_SMALL);
+	turn_until(&w, &a.times, 1);
+	expect(&a.op, on_received);
+	engine_recv(w.e, &a.op, two[0], BUF_SMALL);
+	turn_for(&w, 2);
+	cancel_and_wait(&w, &a);
+	expect(&a.op, on_swap);
+	expect(&late.op, on_seen);
+	engine_recv(w.e, &a.op, one[0], BUF_SMALL);
+	turn_for(&w, 2);
+	cr_assert_eq(write(one[1], "x", 1), 1);
+	close(two[1]);
+	turn_until(&w, &a.times, 1);
+	turn_for(&w, 10);
+	cr_assert_eq(late.times, 0, "%d", late.res);
+	cancel_and_wait(&w, &late);
+	engine_close(w.e, new_fds[0]);
+	close(new_fds[1]);
+	engine_close(w.e, one[0]);
+	close(one[1]);
+	world_close(&w);
+}
+
+/* The supervisor keeps every listener of its workers. */
+BOTH_ENGINES(a_listener_that_others_keep_open_is_silent_once_closed_here)
+{
+	struct sock_addr addr;
+	struct world     w;
+	int              lfd = listener(&addr, 0), kept = dup(lfd), fd;
+	uint64_t         from;
+
+	world_open(&w, kind);
+	expect(&a.op, on_seen);
+	engine_accept(w.e, &a.op, lfd);
+	turn_for(&w, 2);
+	cancel_and_wait(&w, &a);
+	engine_close(w.e, lfd);
+	cr_assert_eq(sock_open(AF_INET, &fd), 0);
+	cr_assert_eq(connect(fd, &addr.any, addr.len), 0);
+	from = clock_ns();
+	cr_assert_eq(engine_turn(w.e, from + 30 * MS), 0);
+	cr_assert_geq(clock_ns() - from, 30 * MS, "woken by what is not ours any more");
+	cr_assert_eq(a.n_fds, 0);
+	close(fd);
+	close(kept);
 	world_close(&w);
 }
 
