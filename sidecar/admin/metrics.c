@@ -262,6 +262,15 @@ static double since_epoch(const struct rhc_segment *seg, uint64_t ms)
 	X("upstream_probe_duration_seconds",            "Duration of the last health check.",                 (double)u.health_took_ms / 1e3)
 /* clang-format on */
 
+/* What is not known is NaN in both formats; printf would write it small. */
+static void gauge(struct text *t, const char *metric, const char *upstream, double v)
+{
+	if (v != v)
+		text_add(t, "%s{upstream=\"%s\"} NaN\n", metric, upstream);
+	else
+		text_add(t, "%s{upstream=\"%s\"} %.15g\n", metric, upstream, v);
+}
+
 static void upstream_gauges(struct writer *w)
 {
 	const struct rhc_segment *seg = w->a->seg;
@@ -271,7 +280,7 @@ static void upstream_gauges(struct writer *w)
 	head(w, metric_, "gauge", help_);                                                                             \
 	for (uint32_t i = 0; i < seg->hdr.max_upstreams; i++) {                                                       \
 		if (rhc_view_upstream(seg, i, w->v.now_ms, &u) == 0)                                                  \
-			text_add(w->t, "rhc_" metric_ "{upstream=\"%s\"} %.15g\n", u.name, (double)(value_));         \
+			gauge(w->t, "rhc_" metric_, u.name, (double)(value_));                                          \
 	}
 	UP_GAUGES(X)
 #undef X

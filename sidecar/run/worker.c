@@ -425,13 +425,12 @@ static int make_io(struct worker *w)
 	const struct config *config = w->plan->config;
 	struct http_sizes sizes = sizes_of(config);
 	struct engine_conf conf = { .kind = w->plan->engine, .bufs = &w->bufs, .sq_entries = config->io.entries };
-	uint32_t large = config->io.buffers < 64 ? 64 : config->io.buffers;
 	/* each call keeps the buffer of its head, so there are as many small ones as calls can be */
 	uint32_t small = sizes.conns > 32768 ? 32768 : sizes.conns < 512 ? 512 : sizes.conns;
 	char reason[ENGINE_REASON_MAX];
 	int rc;
 
-	rc = buf_pool_init(&w->bufs, small, large * 4 > 65535 ? 65535 : large * 4);
+	rc = buf_pool_init(&w->bufs, small, config->io.buffers);
 	if (rc == 0)
 		rc = engine_new(&conf, reason, &w->engine);
 	if (rc != 0)

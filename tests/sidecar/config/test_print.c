@@ -14,7 +14,8 @@
 	"preset: high-throughput\n"                                                                     \
 	"instance: shop-1\n"                                                                            \
 	"workers: 2\n"                                                                                  \
-	"io: {engine: epoll, buffer_size: 8KiB}\n"                                                      \
+	"io: {engine: epoll}\n"                                                                         \
+	"defaults: {limits: {max_request_body: 8KiB}}\n"                                                \
 	"listeners:\n"                                                                                  \
 	"- {name: main, address: '127.0.0.1:4640', idle_timeout: 1m1s}\n"                               \
 	"- {name: sock, address: 'unix:/run/x', mode: upstream, upstream: orders}\n"                    \
@@ -223,7 +224,7 @@ Test(print, what_is_printed_as_json_is_json)
 	cr_expect(strstr(text, "{\"key\":\"upstreams.orders.timeout.read\",\"value\":1.234567,"));
 	cr_expect(
 		strstr(text, "{\"key\":\"upstreams.orders.retry.budget.ratio\",\"value\":0.125,"));
-	cr_expect(strstr(text, "{\"key\":\"io.buffer_size\",\"value\":8192,"));
+	cr_expect(strstr(text, "{\"key\":\"defaults.limits.max_request_body\",\"value\":8192,"));
 	free(text);
 	config_free(cfg);
 }
