@@ -265,7 +265,7 @@ static bool put_back(struct rhc_bulkhead *b, uint32_t i)
 static bool claim_in(struct rhc_bulkhead *b, uint32_t word_index, uint64_t bits, uint64_t word,
                      bool *back, uint32_t *ret)
 {
-	for (bits &= load(&b->hints[word_index]); bits; bits &= bits - 1) {
+	for (; bits; bits &= bits - 1) {
 		uint32_t i = word_index * 64 + (uint32_t)__builtin_ctzll(bits);
 
 		if (claim(b, i, word)) {
@@ -277,23 +277,29 @@ static bool claim_in(struct rhc_bulkhead *b, uint32_t word_index, uint64_t bits,
 	return false;
 }
 
-/* From the worker's home on, once around: workers that start apart seldom meet. */
-static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, bool *back, uint32_t *ret)
+/* Hint words [from, to).  Mostly they are 0 when we come here: the loop is tight for that. */
+static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, uint32_t limit, uint64_t word,
+                        bool *back, uint32_t *ret)
 {
-	uint32_t home = (uint32_t)((uint64_t)b->home * limit >> 32), words = (limit + 63) / 64;
-	uint64_t from_home = UINT64_MAX << home % 64;
+	for (uint32_t at = from; at < to; at++) {
+		uint64_t bits = load(&b->hints[at]);
 
-	for (uint32_t n = 0, at = home / 64; n <= words; n++, at = at + 1 == words ? 0 : at + 1) {
-		uint64_t bits = in_limit(at, limit);
-
-		if (n == 0)
-			bits &= from_home;
-		else if (n == words)
-			bits &= ~from_home;
-		if (claim_in(b, at, bits, word, back, ret))
+		if (bits && claim_in(b, at, bits & in_limit(at, limit), word, back, ret))
 			return true;
 	}
 	return false;
+}
+
+/* From the worker's home on, once around: workers that start apart seldom meet. */
+static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, bool *back, uint32_t *ret)
+{
+	uint32_t home = (uint32_t)((uint64_t)b->home * limit >> 32), at = home / 64;
+	uint64_t bits = load(&b->hints[at]) & in_limit(at, limit), from_home = UINT64_MAX << home % 64;
+
+	return claim_in(b, at, bits & from_home, word, back, ret) ||
+	       claim_range(b, at + 1, (limit + 63) / 64, limit, word, back, ret) ||
+	       claim_range(b, 0, at, limit, word, back, ret) ||
+	       claim_in(b, at, bits & ~from_home, word, back, ret);
 }
 
 /* ---- admission: never above the limit of that instant ---- */
@@ -322,6 +328,7 @@ static bool admitted(struct rhc_bulkhead *b, uint32_t i)
 		/* After the claim: of two claimers at least one counts the other. */
 		if (count_held(b->slots, b->cap, 0, c.hw) > c.limit)
 			return false;
+		RHC_FI("slot.counted");
 		if (load(&b->up->ctl) == c.word)
 			return true;
 	}
@@ -539,7 +546,10 @@ void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_
 	/* Fails if rhcctl freed it: then it is somebody else's by now, or free. */
 	if (!atomic_compare_exchange_strong(&b->slots[rhc_slot_at(b->cap, old.index)], &word, 0))
 		return;
-	rhc_bulkhead_freed(b->w->seg, b->upstream, old.index, b->w->index, now_ms, wake);
+	RHC_FI("slot.freed");
+	/* Lazy: mostly the bit is still on and nobody waits, and nothing shared is stored. */
+	if ((load(&b->hints[old.index / 64]) >> old.index % 64 & 1) == 0 || load(&b->up->waitmask))
+		rhc_bulkhead_freed(b->w->seg, b->upstream, old.index, b->w->index, now_ms, wake);
 	c = load_ctl(b->up, b->cap);
 	if (old.index >= c.limit && c.hw > c.limit)
 		lower_hw(b->w->seg, b->upstream, &c); /* perhaps the last one above the limit */

@@ -234,9 +234,9 @@ static inline size_t rhc_ring_size(const struct rhc_hdr *h)
  */
 static inline uint32_t rhc_slot_at(uint32_t cap, uint32_t i)
 {
-	uint32_t lines = cap / 8;
+	uint32_t lines = cap / 8; /* a power of two: no division */
 
-	return (i & (lines - 1)) * 8 + (i / lines & 7);
+	return (i & (lines - 1)) * 8 + (i >> __builtin_ctz(lines) & 7);
 }
 
 #endif

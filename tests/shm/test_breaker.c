@@ -357,6 +357,47 @@ Test(breaker, state_survives_every_process)
 	cr_assert_eq(state(), RHC_BRK_OPEN);
 }
 
+#ifdef RHC_FAULTS
+static const char *when;
+
+static void close_meanwhile(const char *name)
+{
+	struct rhc_breaker word = { .state = RHC_BRK_CLOSED };
+
+	if (strcmp(name, when) != 0)
+		return;
+	rhc_fault_hook = NULL;
+	word.gen = rhc_breaker_unpack(atomic_load(&a.up->brk), NULL).gen + 1;
+	atomic_store(&a.up->brk, rhc_breaker_pack(&word)); /* as rhcctl close does */
+}
+
+Test(breaker, permit_taken_when_the_breaker_has_moved_on_is_given_back)
+{
+	static const char *const points[] = { "permit.take", "permit.taken" };
+
+	for (size_t i = 0; i < RHC_COUNT(points); i++) {
+		trip();
+		fx.now += 1000;
+		when = points[i];
+		rhc_fault_hook = close_meanwhile;
+		cr_expect_eq(rhc_breaker_admit(&a, fx.now, &pa, &refused), RHC_ADMIT_PASS, "%s", points[i]);
+		rhc_fault_hook = NULL;
+		rhc_breaker_record(&a, &pa, RHC_OUTCOME_OK, 0, fx.now);
+		fx_assert_quiet();
+	}
+}
+
+Test(breaker, verdict_that_loses_against_a_change_by_hand_is_dropped)
+{
+	half_open();
+	when = "breaker.cas";
+	rhc_fault_hook = close_meanwhile;
+	cr_assert(!rhc_breaker_record(&a, &pa, RHC_OUTCOME_FAIL, 1, fx.now));
+	cr_assert_eq(state(), RHC_BRK_CLOSED);
+	fx_assert_quiet();
+}
+#endif
+
 /* ---- against a plain reference, over random histories ---- */
 
 struct ref {

@@ -346,6 +346,42 @@ Test(bulkhead, claim_above_a_limit_lowered_meanwhile_is_given_back)
 	fx_assert_quiet();
 }
 
+Test(bulkhead, claim_above_a_limit_that_drained_before_it_is_given_back)
+{
+	start_with(2, 0);
+	cr_assert_eq(try_it(0, &s[0]), RHC_TAKE_GOT);
+	cr_assert_eq(try_it(0, &s[1]), RHC_TAKE_GOT);
+	release(0, s[0].index == 0 ? &s[0] : &s[1]);
+	release(0, s[0].word ? &s[0] : &s[1]); /* index 1 is the last in the LIFO */
+	at("slot.claim", lower_to_one);        /* nobody is above it: it does not even drain */
+	cr_assert_eq(try_it(0, &s[2]), RHC_TAKE_FULL);
+	assert_played(1);
+	fx_assert_quiet();
+}
+
+Test(bulkhead, limit_lowered_after_the_count_is_seen_before_admission)
+{
+	struct rhc_waiter w;
+
+	start_with(6, 0);
+	for (unsigned i = 0; i < 6; i++)
+		cr_assert_eq(try_it(0, &s[i]), RHC_TAKE_GOT);
+	start_with(4, 0);
+	for (unsigned i = 0; i < 6; i++) {
+		if (s[i].index < 3) /* three are held, one of them above the limit: it drains */
+			release(0, &s[i]);
+	}
+	at("slot.counted", lower_to_one);
+	cr_assert_eq(wait_for(1, &w), RHC_TAKE_WAITING, "three others are held and the limit is 1 by now");
+	assert_played(1);
+	cr_assert_eq(rhc_bulkhead_in_use(&fx.seg, fx.up), 3, "the claim was given back");
+	rhc_bulkhead_cancel(&b[1], &w, fx.now, &fx.wake);
+	for (unsigned i = 0; i < 6; i++)
+		release(0, &s[i]);
+	rhc_bulkhead_reconcile(&fx.seg, fx.up, fx.now, NULL, &fx.wake);
+	fx_assert_quiet();
+}
+
 static void raise_to_two(void)
 {
 	start_with(2, 0);
