@@ -119,7 +119,7 @@ Test(print, each_value_tells_where_it_comes_from)
 {
 	static const char *const lines[] = {
 		"upstreams.orders.timeout.read",
-		"file rhc.yaml:15:21",
+		"file rhc.yaml:16:21",
 		"upstreams.orders.timeout.connect",
 		"preset high-throughput (defaults)",
 		"upstreams.orders.timeout.idle",
@@ -127,7 +127,7 @@ Test(print, each_value_tells_where_it_comes_from)
 		"defaults.timeout.connect",
 		"preset high-throughput",
 		"admin.address",
-		"file rhc.yaml:9:18",
+		"file rhc.yaml:10:18",
 		"telemetry.address",
 		"default",
 	};
@@ -309,7 +309,7 @@ Test(print, a_difference_is_a_key_or_a_whole_element)
 	expect_diff(U "  p: {url: 'http://p'}\n", U, "upstreams.p ");
 	expect_diff(U, U "defaults: {timeout: {read: 40s}}\n",
 		    "defaults.timeout.read upstreams.o.timeout.read ");
-	expect_diff(U, U "io: {entries: 64}\nworkers: 2\n", "workers io.entries! ");
+	expect_diff(U, U "io: {entries: 64}\nworkers: 2\n", "workers! io.entries! ");
 	expect_diff(U,
 		    U
 		    "listeners:\n- {address: '127.0.0.1:1'}\n- {name: b, address: '127.0.0.1:2'}\n",
