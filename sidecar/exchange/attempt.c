@@ -179,6 +179,12 @@ static bool circuit_is_open(const struct exchange *e)
 	return e->upstream->guard.breaks && (s == RHC_BRK_OPEN || s == RHC_BRK_ISOLATED);
 }
 
+/* Has the attempt been silent for longer than an upstream may be? */
+static bool slower_than_read(const struct exchange *e)
+{
+	return e->attempt_ns && exch_now(e) - e->attempt_ns > e->upstream->policy->timeout.read_ns;
+}
+
 /* Took a slot, so a verdict is due. */
 static void verdict(struct exchange *e, enum rhc_error err, uint16_t status)
 {
@@ -188,7 +194,9 @@ static void verdict(struct exchange *e, enum rhc_error err, uint16_t status)
 	if (!guard_holds(&e->ticket))
 		return;
 	e->failed = false;
-	if (err != RHC_ERR_none && error_counts(&e->upstream->policy->breaker, err, status))
+	if (err == RHC_ERR_deadline_total && !slower_than_read(e))
+		outcome = GUARD_IGNORED; /* the caller's haste says nothing of the upstream */
+	else if (err != RHC_ERR_none && error_counts(&e->upstream->policy->breaker, err, status))
 		outcome = GUARD_FAILURE;
 	else if (err != RHC_ERR_none && err != RHC_ERR_status)
 		outcome = GUARD_IGNORED;
@@ -332,7 +340,7 @@ void attempt_abandon(struct exchange *e)
 {
 	/* the app lost patience with an upstream that had been silent longer than it may be: that is its failure */
 	bool slow = e->up && !e->up_discard && (e->state == EXCH_SEND || e->state == EXCH_WAIT) &&
-	            exch_now(e) - e->attempt_ns > e->upstream->policy->timeout.read_ns;
+	            slower_than_read(e);
 
 	if (!e->upstream)
 		return;
