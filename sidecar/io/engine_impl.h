@@ -27,6 +27,9 @@ enum op_flag {
 	OP_DRY = 64, /* io_uring: the last receive emptied the socket; kept over the next start */
 };
 
+/* Buffers kept in a ring when little happens: few, so that they stay in the cache. */
+enum { URING_FILL_MIN = 16 };
+
 struct uring_group {
 	struct io_uring_buf_ring *ring;
 	uint32_t                  entries; /* a power of two */
@@ -174,8 +177,10 @@ struct send_rest send_rest(const struct engine_op *op);
 
 /* --- the backends, named alike.  turn: submit and wait until deadline_ns (0: do not wait), dispatch. */
 
+/* engine_uring_open.c */
 int  uring_init(struct engine *e, const struct engine_conf *conf, char reason[ENGINE_REASON_MAX]);
 void uring_fini(struct engine *e);
+/* engine_uring.c */
 void uring_accept(struct engine *e, struct engine_op *op);
 void uring_connect(struct engine *e, struct engine_op *op, const struct sockaddr *addr, socklen_t len);
 void uring_recv(struct engine *e, struct engine_op *op);
