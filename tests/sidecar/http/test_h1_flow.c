@@ -139,9 +139,9 @@ struct check {
 };
 
 /* Give what the window of the other side would allow, one piece at a time. */
-static void give(struct rig *r, struct check *k)
+static void give_pieces(struct rig *r, struct check *k, int pieces)
 {
-	while (k->given < TOTAL && k->given - r->app.sent < MESSAGE_WINDOW) {
+	while (pieces-- > 0 && k->given < TOTAL && k->given - r->app.sent < MESSAGE_WINDOW) {
 		uint32_t    n = TOTAL - k->given < PIECE ? (uint32_t)(TOTAL - k->given) : PIECE;
 		struct buf *b = buf_get(&r->bufs, BUF_LARGE);
 
@@ -158,7 +158,12 @@ static void give(struct rig *r, struct check *k)
 	}
 }
 
-/* The peer reads a body; skip bytes of a head come first. */
+static void give(struct rig *r, struct check *k)
+{
+	give_pieces(r, k, INT32_MAX);
+}
+
+/* The peer reads a body. */
 static void peer_check(struct rig *r, struct check *k, bool slow)
 {
 	uint8_t tmp[8192];
@@ -248,15 +253,20 @@ Test(h1_flow, what_is_reported_as_sent_has_left)
 		peer_says(r, "GET /o HTTP/1.1\r\nHost: x\r\n\r\n");
 		UNTIL_LOG(r, "head GET /o end");
 		cr_assert_eq(message_send_head(r->app.m, &h, false), 0);
-		for (int i = 0; i < 500; i++) { /* the peer reads nothing */
-			give(r, &k);
+		for (int i = 0; i < 3000; i++) {
+			bool reads = i >= 1500; /* before that the socket fills, and the queue behind it */
+
+			give_pieces(r, &k, 1);
 			rig_turn(r);
+			for (int j = 0; j < 8 && reads; j++)
+				recv(r->peer, r->got, RIG_TEXT, 0);
+			if (!reads)
+				cr_assert_leq(r->app.sent, kernel);
 			cr_assert_leq(k.given - r->app.sent, MESSAGE_WINDOW + PIECE);
 			cr_assert_leq(r->app.sent + stream_queued(&r->c->stream), k.given + 200,
 			              "what is queued was not told, but for a head");
 		}
-		cr_assert_leq(r->app.sent, kernel);
-		cr_assert_lt(r->app.sent, TOTAL);
-		r->app.n_log = 0;
+		r->got[0] = 0;
+		cr_assert_gt(r->app.sent, kernel / 8);
 	}
 }

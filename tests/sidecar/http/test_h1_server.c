@@ -330,6 +330,18 @@ Test(h1_server, a_client_that_goes_away_is_noticed_while_the_answer_is_awaited)
 	}
 }
 
+Test(h1_server, a_client_that_goes_away_is_noticed_behind_a_pipeline)
+{
+	EACH_ENGINE(r) {
+		rig_serve(r);
+		peer_says(r, "GET /h HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n");
+		UNTIL_LOG(r, "head GET /h end");
+		peer_reset(r);
+		UNTIL_LOG(r, "head GET /h end, error: connection reset");
+		RIG_UNTIL(r, r->closed);
+	}
+}
+
 Test(h1_server, fin_within_a_body_is_incomplete)
 {
 	EACH_ENGINE(r) {
@@ -458,10 +470,13 @@ Test(h1_server, expect_is_answered_by_the_exchange_and_the_body_follows)
 Test(h1_server, a_final_answer_instead_of_100_closes)
 {
 	EACH_ENGINE(r) {
+		uint64_t began = clock_ns();
+
 		r->app.on_head = answer_ok;
 		rig_serve(r);
 		peer_says(r, "POST /e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
 		RIG_UNTIL(r, r->got_eof);
+		cr_assert_lt(clock_ns() - began, H1_DRAIN_NS, "FIN does not wait for a body");
 		cr_assert(peer_got(r, "Connection: close\r\n\r\n/e"));
 		close(r->peer);
 		r->peer = -1;
