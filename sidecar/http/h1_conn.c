@@ -41,7 +41,7 @@ void h1_conn_data(struct http_conn *c, struct slice s)
 	if (h->lingering) {
 		h->drained += s.n;
 		slice_drop(s);
-		if (h->drained > H1_DRAIN_MAX)
+		if (h->drained > H1_LINGER_MAX)
 			http_conn_close(c, c->why);
 		return;
 	}

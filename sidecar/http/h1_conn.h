@@ -13,8 +13,8 @@
  * Half-close  A client may send FIN behind its request and still gets its answer.
  * Early end   A message released before its request body was read: the rest is read and dropped up
  *             to H1_DRAIN_MAX bytes and H1_DRAIN_NS; beyond that, and where the connection closes
- *             anyway, FIN is sent and what comes is dropped for as long again, so that RST does not
- *             overtake the answer.
+ *             anyway, FIN is sent and what comes is dropped up to H1_LINGER_MAX and for as long
+ *             again, so that RST does not overtake the answer.
  * Calls back  From within engine_turn().  h1_pump() is not entered twice: a callback that changes
  *             something is seen by the running one, and elsewhere it is deferred to the end of the
  *             turn.
@@ -28,7 +28,8 @@
 
 enum {
 	H1_INTERIMS_MAX = 16,
-	H1_DRAIN_MAX = 256 * 1024,
+	H1_DRAIN_MAX = 256 * 1024, /* of a body, so that the connection can stay */
+	H1_LINGER_MAX = 2 * 1024 * 1024, /* behind FIN: who sends more gets RST */
 };
 #define H1_DRAIN_NS NS_PER_S
 

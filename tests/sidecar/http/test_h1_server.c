@@ -235,6 +235,28 @@ Test(h1_server, oversize_is_414_and_431)
 	}
 }
 
+Test(h1_server, a_head_of_a_megabyte_is_read_off_and_its_sender_reads_431)
+{
+	EACH_ENGINE(r) {
+		static char text[1 << 20];
+		size_t      at = 0;
+
+		memset(text, 'a', sizeof(text));
+		memcpy(text, "GET / HTTP/1.1\r\nHost: x\r\nX: ", 28);
+		rig_serve(r);
+		for (int i = 0; i < RIG_TURNS && at < sizeof(text); i++) {
+			ssize_t n = send(r->peer, text + at, sizeof(text) - at, MSG_NOSIGNAL);
+
+			cr_assert(n > 0 || errno == EAGAIN, "no RST before all was sent");
+			at += n > 0 ? (size_t)n : 0;
+			rig_turn(r);
+		}
+		cr_assert_eq(at, sizeof(text));
+		RIG_UNTIL(r, r->got_eof);
+		cr_assert(peer_got(r, "HTTP/1.1 431 "));
+	}
+}
+
 Test(h1_server, a_refusal_reaches_a_client_that_goes_on_sending)
 {
 	EACH_ENGINE(r) {
