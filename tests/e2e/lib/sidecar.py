@@ -60,9 +60,10 @@ class Sidecar:
     # Waits short enough for tests; everything else as delivered.
     DEFAULTS = {"retry": {"min_wait_seconds": 0.01, "max_wait_seconds": 0.05}}
 
-    def __init__(self, folder, upstreams, workers=1, defaults=None, build=None, **sections):
+    def __init__(self, folder, upstreams, workers=1, defaults=None, build=None, env=None, **sections):
         """upstreams: name -> its url, or a mapping with url and policies.  sections: further top-level keys."""
         self.build = pathlib.Path(build or build_folder())
+        self.env = {**SANITIZER_OPTIONS, **(env or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sidecar-", dir=folder))
         self.shm_folder = pathlib.Path(tempfile.mkdtemp(prefix="rhc-test-", dir="/dev/shm"))
         self.shm = self.shm_folder / "state.shm"
@@ -93,7 +94,7 @@ class Sidecar:
         assert program.exists(), f"{program} is not built; run ./tests/run --e2e"
         self.config_path.write_text(yaml(self.config))
         self.child = Child([program, "--config", self.config_path], self.folder, f"sidecar-{len(self.children)}",
-                           env=SANITIZER_OPTIONS)
+                           env=self.env)
         self.children.append(self.child)
         until("the sidecar is ready", 30, self._is_ready)
 
