@@ -227,7 +227,7 @@ static bool claim(struct rhc_bulkhead *b, uint32_t i, uint64_t word)
 static bool claim_own(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, uint32_t *ret)
 {
 	while (b->lifo_len) {
-		uint32_t i = b->lifo[--b->lifo_top % RHC_LIFO];
+		uint32_t i = b->lifo[--b->lifo_top % RHC_LIFO] & 0xffff;
 
 		b->lifo_len--;
 		if (i < limit && claim(b, i, word)) {
@@ -238,9 +238,9 @@ static bool claim_own(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, uin
 	return false;
 }
 
-static void remember(struct rhc_bulkhead *b, uint32_t i)
+static void remember(struct rhc_bulkhead *b, const struct rhc_slot *slot)
 {
-	b->lifo[b->lifo_top++ % RHC_LIFO] = (uint16_t)i;
+	b->lifo[b->lifo_top++ % RHC_LIFO] = slot->at << 16 | slot->index;
 	if (b->lifo_len < RHC_LIFO)
 		b->lifo_len++;
 }
@@ -370,7 +370,7 @@ static bool take(struct rhc_bulkhead *b, bool turn, uint64_t now_ms, struct rhc_
 	if (back)
 		pass_baton(b, now_ms, wake);
 	if (got)
-		*ret = (struct rhc_slot){ word, i };
+		*ret = (struct rhc_slot){ word, i, rhc_slot_at(b->cap, i) };
 	return got;
 }
 
@@ -450,16 +450,13 @@ void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t up
 static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret, uint64_t *wake)
 {
 	uint64_t ctl = load(&b->up->ctl), free = 0, word;
-	uint32_t i;
+	uint32_t last = b->lifo[(b->lifo_top - 1) % RHC_LIFO], i = last & 0xffff, at = last >> 16;
 
-	if (b->lifo_len == 0 || RHC_CTL_LIMIT(ctl) != RHC_CTL_HW(ctl))
-		return false;
-	i = b->lifo[(b->lifo_top - 1) % RHC_LIFO];
-	if (i >= RHC_CTL_LIMIT(ctl))
+	if (b->lifo_len == 0 || RHC_CTL_LIMIT(ctl) != RHC_CTL_HW(ctl) || i >= RHC_CTL_LIMIT(ctl))
 		return false;
 	word = slot_word(b->w, now_ms);
 	RHC_FI("slot.claim");
-	if (!atomic_compare_exchange_strong(&b->slots[rhc_slot_at(b->cap, i)], &free, word))
+	if (!atomic_compare_exchange_strong(&b->slots[at], &free, word))
 		return false;
 	b->lifo_top--;
 	b->lifo_len--;
@@ -468,7 +465,7 @@ static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc
 		give_back(b, i, word, now_ms, wake);
 		return false;
 	}
-	*ret = (struct rhc_slot){ word, i };
+	*ret = (struct rhc_slot){ word, i, at };
 	return true;
 }
 
@@ -560,31 +557,38 @@ void rhc_bulkhead_cancel(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint
 	rhc_ctr_inc(b->ctr, RHC_CTR_slot_cancelled);
 }
 
+static void leave_above(struct rhc_bulkhead *b)
+{
+	struct ctl c = load_ctl(b->up, b->cap);
+
+	if (c.hw > c.limit)
+		lower_hw(b->w->seg, b->upstream, &c);
+}
+
 void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_t now_ms,
                           uint64_t *wake)
 {
 	struct rhc_slot old = *slot;
-	uint64_t word = old.word;
-	struct ctl c;
+	uint64_t word = old.word, ctl;
 
 	*slot = (struct rhc_slot){ 0 };
 	if (old.word == 0)
 		return;
-	assert(old.index < b->cap && RHC_SLOT_OWNER(word) == b->w->index + 1);
+	assert(old.at < b->cap && old.index < b->cap && RHC_SLOT_OWNER(word) == b->w->index + 1);
 	rhc_ctr_inc(b->ctr, RHC_CTR_slot_released);
 	RHC_FI("slot.release");
 	/* Fails if rhcctl freed it: then it is somebody else's by now, or free. */
-	if (!atomic_compare_exchange_strong(&b->slots[rhc_slot_at(b->cap, old.index)], &word, 0))
+	if (!atomic_compare_exchange_strong(&b->slots[old.at], &word, 0))
 		return;
 	RHC_FI("slot.freed");
 	/* Lazy: mostly the bit is still on and nobody waits, and nothing shared is stored. */
 	if ((load(&b->hints[old.index / 64]) >> old.index % 64 & 1) == 0 || load(&b->up->waitmask))
 		rhc_bulkhead_freed(b->w->seg, b->upstream, old.index, b->w->index, now_ms, wake);
-	c = load_ctl(b->up, b->cap);
-	if (old.index >= c.limit && c.hw > c.limit)
-		lower_hw(b->w->seg, b->upstream, &c); /* perhaps the last one above the limit */
+	ctl = load(&b->up->ctl);
+	if (old.index < RHC_CTL_LIMIT(ctl))
+		remember(b, &old);
 	else
-		remember(b, old.index);
+		leave_above(b); /* perhaps the last one above the limit */
 }
 
 /* ---- the limit ---- */

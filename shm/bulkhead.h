@@ -47,6 +47,7 @@ uint64_t rhc_slot_age_ms(uint64_t word, uint64_t now_ms);
 struct rhc_slot {
 	uint64_t word;
 	uint32_t index;
+	uint32_t at; /* rhc_slot_at(cap, index) */
 };
 
 /* One waiting attempt: the caller's memory, embedded in its object; untouched by the caller while waiting. */
@@ -64,7 +65,7 @@ struct rhc_bulkhead {
 	uint32_t upstream, cap;
 	uint32_t home;               /* share of the index range where this worker looks first, / 2^32 */
 	uint32_t lifo_top, lifo_len; /* ring of the slots freed last */
-	uint16_t lifo[RHC_LIFO];
+	uint32_t lifo[RHC_LIFO];     /* at:16 | index:16 */
 	struct rhc_waiter *first, *last; /* local FIFO */
 	uint32_t waiters;
 	uint64_t told_ms; /* when the last "saturated" or "queue_full" event was written */

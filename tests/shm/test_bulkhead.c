@@ -354,8 +354,10 @@ Test(bulkhead, claim_above_a_limit_that_drained_before_it_is_given_back)
 	release(0, s[0].index == 0 ? &s[0] : &s[1]);
 	release(0, s[0].word ? &s[0] : &s[1]); /* index 1 is the last in the LIFO */
 	at("slot.claim", lower_to_one);        /* nobody is above it: it does not even drain */
-	cr_assert_eq(try_it(0, &s[2]), RHC_TAKE_FULL);
+	cr_assert_eq(try_it(0, &s[2]), RHC_TAKE_GOT);
 	assert_played(1);
+	cr_assert_eq(s[2].index, 0, "index 1 is above the limit by now");
+	release(0, &s[2]);
 	fx_assert_quiet();
 }
 
