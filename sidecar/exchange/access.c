@@ -230,6 +230,8 @@ static void json_outcome(struct json *j, const struct exchange *e, const struct 
 	json_str(j, "upstream_cluster", e->upstream ? e->upstream->name : NULL);
 	json_str(j, "upstream_host", l->peer[0] ? l->peer : NULL);
 	json_u64(j, "upstream_status", e->upstream_status);
+	if (e->grpc_status >= 0)
+		json_u64(j, "grpc_status", (uint64_t)e->grpc_status);
 	json_u64(j, "attempts", e->attempt);
 	json_array(j, "retry_reasons");
 	for (unsigned i = 0; i < e->reason_count && i < EXCH_ATTEMPTS_LOGGED; i++)

@@ -4,14 +4,17 @@
 #include <string.h>
 
 #include "sidecar/base/log.h"
+#include "sidecar/exchange/grpc.h"
 #include "sidecar/exchange/heads.h"
 #include "sidecar/exchange/internal.h"
+#include "sidecar/exchange/tunnel.h"
 
 static const struct message_events up_events;
 static void on_slot(struct guard_ticket *t, enum guard_answer a);
 static void on_connection(struct pool_wait *w, struct message *m);
 static void slot_answer(struct exchange *e, enum guard_answer a);
-static void send_request(struct exchange *e, struct message *m);
+static void use_connection(struct exchange *e, struct message *m);
+static void take_wait_times(struct exchange *e);
 
 void attempt_init(struct exchange *e)
 {
@@ -34,8 +37,15 @@ static void ask_slot(struct exchange *e)
 		slot_answer(e, a);
 }
 
+bool attempt_cannot_upgrade(const struct exchange *e)
+{
+	return !e->upstream->tls.any && e->upstream->policy->pool.http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE;
+}
+
 void attempt_begin(struct exchange *e)
 {
+	e->wait.h1 = e->upgrade;
+	e->wait.raw = e->connect;
 	retry_budget_first(&e->upstream->budget, exch_now(e));
 	ask_slot(e);
 }
@@ -93,8 +103,10 @@ static void slot_answer(struct exchange *e, enum guard_answer a)
 		exch_goto(e, EXCH_CONNECT);
 		e->wait.deadline_ns = e->deadline_ns;
 		m = pool_take(e->upstream, &e->wait);
-		if (m)
-			send_request(e, m);
+		if (m) {
+			take_wait_times(e);
+			use_connection(e, m);
+		}
 		return;
 	case GUARD_OPEN:
 		describe_open(e);
@@ -288,11 +300,11 @@ static void on_connection(struct pool_wait *w, struct message *m)
 	struct failure x = { .error = w->error, .permanent = w->permanent, .retry_after_ns = RETRY_AFTER_NONE };
 
 	OBJ_CHECK(e, EXCHANGE_MAGIC);
+	take_wait_times(e);
 	if (m) {
-		send_request(e, m);
+		use_connection(e, m);
 		return;
 	}
-	take_wait_times(e);
 	snprintf(e->detail, sizeof(e->detail), "%s", w->text);
 	failed(e, &x);
 }
@@ -370,7 +382,6 @@ static void send_request(struct exchange *e, struct message *m)
 	bool end = e->req->body == HTTP_BODY_NONE || (e->body.complete && e->body.bytes == 0 && !e->trailers);
 	int rc;
 
-	take_wait_times(e);
 	e->up = m;
 	e->up_discard = false;
 	e->attempt_ns = e->progress_ns = exch_now(e);
@@ -385,9 +396,23 @@ static void send_request(struct exchange *e, struct message *m)
 		failed(e, &x);
 		return;
 	}
+	/*
+	 * Slot, circuit and connection are there, so the body is welcome.  An HTTP/1.1 upstream may want to say so itself, and
+	 * has EXCH_CONTINUE_NS for it; few who speak HTTP/2 ever do.
+	 */
+	if (m->version == HTTP_2)
+		exch_continue(e);
 	if (!end)
 		attempt_pump(e);
 	exch_arm(e);
+}
+
+static void use_connection(struct exchange *e, struct message *m)
+{
+	if (e->connect)
+		tunnel_connected(e, m);
+	else
+		send_request(e, m);
 }
 
 bool attempt_streams(const struct exchange *e)
@@ -461,13 +486,20 @@ static void up_on_sent(struct message *m, uint32_t n, bool all)
 
 /* ---- response in ---- */
 
-/* 100, 102, 103: the app gets them as they come; the answer has not begun with them. */
+/*
+ * 100, 102, 103: the app gets them as they come; the answer has not begun with them.  One 100 at most, and only if it
+ * was asked for; HTTP/1.0 knows none of them (RFC 9110 §15.2).
+ */
 static void interim(struct exchange *e, const struct http_head *h)
 {
 	struct http_head *out;
 
 	e->progress_ns = exch_now(e);
-	if (e->req->version == HTTP_1_0 || h->status == 101)
+	if (h->status == 100) {
+		exch_continue(e);
+		return;
+	}
+	if (e->req->version == HTTP_1_0)
 		return;
 	if (head_response(e, h, &out) == 0)
 		(void)message_send_head(e->down, out, false); /* losing one does no harm */
@@ -480,7 +512,7 @@ static struct failure answer_failure(const struct exchange *e, const struct http
 
 	return (struct failure){
 		.error = RHC_ERR_status,
-		.status = h->status,
+		.status = e->verdict_status,
 		.sent = true,
 		.in_started = true,
 		.reused = e->up->reused,
@@ -501,10 +533,13 @@ static void discard(struct exchange *e, bool end)
 /* true: the answer is dropped and another attempt will come. */
 static bool retry_answer(struct exchange *e, const struct http_head *h, bool end)
 {
-	struct failure x = answer_failure(e, h);
+	struct failure x;
 	struct retry_decision d;
 
-	if (h->status < 400 || (h->status < 500 && !config_status_in(&e->upstream->policy->retry.statuses, h->status)))
+	if (e->verdict_status < 400)
+		return false;
+	x = answer_failure(e, h);
+	if (x.status < 500 && !config_status_in(&e->upstream->policy->retry.statuses, x.status))
 		return false;
 	d = decide(e, &x);
 	if (d.verdict != RETRY_YES) {
@@ -512,7 +547,7 @@ static bool retry_answer(struct exchange *e, const struct http_head *h, bool end
 		log_retry(e, &x, &d);
 		return false;
 	}
-	verdict(e, RHC_ERR_status, h->status);
+	verdict(e, RHC_ERR_status, x.status);
 	if (circuit_is_open(e)) { /* this failure opened it: the app gets the answer that did */
 		d.verdict = RETRY_CIRCUIT_OPEN;
 		e->retry_skipped = RETRY_CIRCUIT_OPEN;
@@ -526,12 +561,23 @@ static bool retry_answer(struct exchange *e, const struct http_head *h, bool end
 	return true;
 }
 
+/* Of a gRPC call grpc-status tells, which an answer without a body has in its head, and all others in their trailers. */
+static void take_status(struct exchange *e, const struct http_head *h)
+{
+	int code = e->grpc ? grpc_status_of(h) : GRPC_NONE;
+
+	if (code == GRPC_NONE)
+		return;
+	e->grpc_status = (int16_t)code;
+	e->verdict_status = grpc_http_status(code);
+}
+
 static void answer_done(struct exchange *e)
 {
-	bool counts = error_counts(&e->upstream->policy->breaker, RHC_ERR_status, e->upstream_status);
+	bool counts = error_counts(&e->upstream->policy->breaker, RHC_ERR_status, e->verdict_status);
 
 	e->phases[PHASE_RECEIVE] += exch_now(e) - e->head_ns;
-	verdict(e, counts ? RHC_ERR_status : RHC_ERR_none, e->upstream_status);
+	verdict(e, counts ? RHC_ERR_status : RHC_ERR_none, e->verdict_status);
 	exch_goto(e, EXCH_FLUSH);
 	let_go(e);
 	body_fini(&e->body);
@@ -545,12 +591,18 @@ static void up_on_head(struct message *m, struct http_head *h, bool end)
 	uint64_t now = exch_now(e);
 
 	OBJ_CHECK(e, EXCHANGE_MAGIC);
+	if (h->status == 101) {
+		tunnel_upgraded(e, h);
+		return;
+	}
 	if (h->status < 200) {
 		interim(e, h);
 		return;
 	}
 	e->progress_ns = e->head_ns = now;
-	e->upstream_status = h->status;
+	e->upstream_status = e->verdict_status = h->status;
+	if (end && h->status == 200)
+		take_status(e, h);
 	e->phases[PHASE_TTFB] += now - (e->state == EXCH_WAIT ? e->state_ns : e->attempt_ns);
 	e->detail[0] = 0;
 	e->error = RHC_ERR_none;
@@ -605,6 +657,8 @@ static void up_on_end(struct message *m, struct http_head *trailers)
 		let_go(e);
 		return;
 	}
+	if (trailers && e->upstream_status == 200)
+		take_status(e, trailers);
 	message_send_end(e->down, trailers);
 	answer_done(e);
 }

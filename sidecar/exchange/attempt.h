@@ -13,6 +13,9 @@
 /* A discarded answer is read on while the retry waits, up to here, so that its connection can be kept. */
 enum { ATTEMPT_DISCARD_MAX = 65536 };
 
+/* Would it go to an upstream that has no HTTP/1.1? */
+bool attempt_cannot_upgrade(const struct exchange *e);
+
 void attempt_init(struct exchange *e);
 void attempt_begin(struct exchange *e); /* the first one */
 void attempt_again(struct exchange *e); /* after the backoff */

@@ -8,10 +8,13 @@
 #include "sidecar/base/log.h"
 #include "sidecar/exchange/access.h"
 #include "sidecar/exchange/attempt.h"
+#include "sidecar/exchange/grpc.h"
 #include "sidecar/exchange/heads.h"
 #include "sidecar/exchange/internal.h"
 #include "sidecar/exchange/reply.h"
 #include "sidecar/exchange/route.h"
+#include "sidecar/exchange/tunnel.h"
+#include "sidecar/exchange/wishes.h"
 
 static const struct {
 	const char *doing;
@@ -65,6 +68,7 @@ void exchange_begin(const struct exchange_listener *l, struct message *m)
 	e->down = m;
 	e->endpoint = ENDPOINT_NONE;
 	e->retry_skipped = RETRY_NOT_NEEDED;
+	e->grpc_status = GRPC_NONE;
 	e->timer.fn = on_timer;
 	e->start_ns = e->state_ns = e->down_ns = exch_now(e);
 	body_init(&e->body, 0);
@@ -76,91 +80,6 @@ void exchange_begin(const struct exchange_listener *l, struct message *m)
 
 /* ---- the request ---- */
 
-/* What may stand in a request id that we keep (it goes into logs and heads). */
-static bool id_is_good(const struct http_field *f)
-{
-	if (!f || f->value_len == 0 || f->value_len > EXCH_REQUEST_ID_MAX)
-		return false;
-	for (uint32_t i = 0; i < f->value_len; i++) {
-		char c = f->value[i];
-
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		      (c && strchr("._~+/=:@-", c))))
-			return false;
-	}
-	return true;
-}
-
-static const struct http_field *find_named(const struct http_head *h, const char *name)
-{
-	enum http_field_id id = http_field_lookup(name, strlen(name));
-	struct http_str wanted = { name, (uint32_t)strlen(name) };
-
-	if (id != HTTP_FIELD_OTHER)
-		return http_head_find(h, id);
-	for (unsigned i = 0; i < h->n_fields; i++) {
-		const struct http_field *f = &h->fields[i];
-
-		if (http_str_ieq((struct http_str){ f->name, f->name_len }, wanted))
-			return f;
-	}
-	return NULL;
-}
-
-static void take_request_id(struct exchange *e)
-{
-	const char *name = e->upstream ? e->upstream->policy->headers.request_id :
-	                                 e->env->config->defaults.headers.request_id;
-	const struct http_field *f = name ? find_named(e->req, name) : NULL;
-
-	if (id_is_good(f)) {
-		e->request_id = (struct http_str){ f->value, f->value_len };
-		return;
-	}
-	uuid_v4(e->env->rng, e->request_id_own);
-	e->request_id = (struct http_str){ e->request_id_own, UUID_TEXT_SIZE - 1 };
-}
-
-/* "2s", "250ms" or seconds; 0: not a time. */
-static uint64_t parse_time(struct http_str s)
-{
-	uint64_t whole = 0, part = 0, scale = 1, unit = NS_PER_S;
-	uint32_t i = 0;
-
-	for (; i < s.n && i < 9 && s.p[i] >= '0' && s.p[i] <= '9'; i++)
-		whole = whole * 10 + (uint64_t)(s.p[i] - '0');
-	if (i == 0)
-		return 0;
-	if (i < s.n && s.p[i] == '.') {
-		for (i++; i < s.n && scale < 1000000 && s.p[i] >= '0' && s.p[i] <= '9'; i++, scale *= 10)
-			part = part * 10 + (uint64_t)(s.p[i] - '0');
-	}
-	if (s.n - i == 2 && s.p[i] == 'm' && s.p[i + 1] == 's')
-		unit = NS_PER_MS;
-	else if (!(s.n == i || (s.n - i == 1 && s.p[i] == 's')))
-		return 0;
-	return whole * unit + part * unit / scale;
-}
-
-/* A caller can tighten the time and the attempts, never widen them. */
-static void take_wishes(struct exchange *e)
-{
-	const struct config_policy *p = e->upstream->policy;
-	const struct http_field *time = http_head_find(e->req, HTTP_FIELD_X_RHC_TIMEOUT);
-	const struct http_field *most = http_head_find(e->req, HTTP_FIELD_X_RHC_MAX_ATTEMPTS);
-	const struct http_field *debug = http_head_find(e->req, HTTP_FIELD_X_RHC_DEBUG);
-	uint64_t total = p->timeout.total_ns, asked = 0;
-
-	if (time && p->headers.caller_timeout)
-		asked = parse_time((struct http_str){ time->value, time->value_len });
-	if (asked && (!total || asked < total))
-		total = asked;
-	e->deadline_ns = total ? e->start_ns + total : 0;
-	if (most && most->value_len == 1 && most->value[0] >= '1' && most->value[0] <= '9')
-		e->attempts_max = (uint32_t)(most->value[0] - '0');
-	e->wants_timing = debug && debug->value_len == 1 && debug->value[0] == '1';
-}
-
 static void down_on_head(struct message *m, struct http_head *h, bool end)
 {
 	struct exchange *e = m->owner;
@@ -171,19 +90,25 @@ static void down_on_head(struct message *m, struct http_head *h, bool end)
 	e->start_ns = exch_now(e);
 	e->body.complete = end;
 	err = route(e);
-	take_request_id(e);
+	wishes_request_id(e);
 	if (err != RHC_ERR_none) {
 		rhc_ctr_inc(e->env->counters, RHC_WCTR_req_bad);
 		exch_reply(e, err);
 		return;
 	}
 	upstream_count(e->upstream, RHC_CTR_req_started);
-	take_wishes(e);
+	wishes_take(e);
 	body_init(&e->body, (uint32_t)e->upstream->policy->retry.max_body_bytes);
 	e->body.complete = end;
 	if (e->upstream->policy->limits.max_request_body && h->body == HTTP_BODY_LENGTH &&
 	    h->body_len > e->upstream->policy->limits.max_request_body) {
 		exch_body_too_large(e);
+		return;
+	}
+	if (e->upgrade && attempt_cannot_upgrade(e)) {
+		snprintf(e->detail, sizeof(e->detail), "%s speaks HTTP/2 alone (pool.http2: prior_knowledge)",
+		         e->upstream->name);
+		exch_reply(e, RHC_ERR_upgrade_failed);
 		return;
 	}
 	attempt_begin(e);
@@ -211,6 +136,7 @@ static void down_on_body(struct message *m, struct slice data)
 
 	OBJ_CHECK(e, EXCHANGE_MAGIC);
 	e->down_ns = exch_now(e);
+	e->expects = false; /* it did not wait any longer */
 	if (!body_is_wanted(e)) {
 		uint32_t n = data.n;
 
@@ -246,6 +172,22 @@ static void down_on_end(struct message *m, struct http_head *trailers)
 	e->body.complete = true;
 	e->trailers = trailers;
 	attempt_pump(e);
+}
+
+void exch_continue(struct exchange *e)
+{
+	struct head_text t;
+	struct http_head *h;
+
+	if (!e->expects)
+		return;
+	e->expects = false;
+	e->down_ns = exch_now(e);
+	h = head_begin(e->env, &t);
+	h->status = 100;
+	h->version = HTTP_1_1;
+	h->keep_alive = true;
+	(void)message_send_head(e->down, h, false); /* without it the app will wait no longer than it wishes to */
 }
 
 /* ---- the answer ---- */
@@ -341,6 +283,8 @@ static void count_call(struct exchange *e, uint64_t now)
 	rhc_ctr_add(up->ctr, RHC_CTR_ns_overhead, total > known ? total - known : 0);
 	rhc_ctr_add(up->ctr, RHC_CTR_bytes_request, e->body.bytes);
 	rhc_ctr_add(up->ctr, RHC_CTR_bytes_response, e->bytes_sent);
+	if (e->tunnel)
+		return; /* how long two programs talk says nothing of how long a call takes */
 	upstream_time(up, RHC_HIST_request, total);
 	upstream_time(up, RHC_HIST_overhead, total > known ? total - known : 0);
 }
@@ -354,7 +298,7 @@ void exch_finish(struct exchange *e)
 	exch_goto(e, EXCH_DONE);
 	timer_clear(env->http->timers, &e->timer);
 	attempt_fini(e);
-	if (e->aborted)
+	if (e->aborted && !e->tunnel)
 		e->status = 499; /* nginx's number for it; nobody gets to see it but the log */
 	if (e->upstream)
 		count_call(e, now);
@@ -379,12 +323,16 @@ static uint64_t state_due(const struct exchange *e)
 	case EXCH_SEND:
 		if (attempt_unsent(e))
 			return e->progress_ns + t->write_ns;
+		if (e->expects)
+			return e->attempt_ns + EXCH_CONTINUE_NS;
 		/* everything the app gave has been sent: it is the app that is slow */
 		return e->body.complete ? e->progress_ns + t->read_ns : e->down_ns + idle;
 	case EXCH_WAIT:
 		return e->progress_ns + t->read_ns;
 	case EXCH_RELAY:
 		return e->down->out_unsent ? e->down_ns + idle : e->progress_ns + t->read_ns;
+	case EXCH_TUNNEL:
+		return (e->down_ns > e->progress_ns ? e->down_ns : e->progress_ns) + t->tunnel_ns;
 	case EXCH_REPLY:
 	case EXCH_FLUSH:
 		return e->down_ns + idle;
@@ -434,12 +382,19 @@ static void too_late(struct exchange *e, uint64_t now)
 	}
 	switch ((enum exch_state)e->state) {
 	case EXCH_SEND:
-		if (attempt_unsent(e))
+		if (attempt_unsent(e)) {
 			attempt_timeout(e, RHC_ERR_write_timeout);
-		else if (e->body.complete)
+		} else if (e->expects) {
+			exch_continue(e);
+			exch_arm(e);
+		} else if (e->body.complete) {
 			attempt_timeout(e, RHC_ERR_read_timeout);
-		else
+		} else {
 			app_is_slow(e);
+		}
+		return;
+	case EXCH_TUNNEL:
+		tunnel_silent(e);
 		return;
 	case EXCH_WAIT:
 		attempt_timeout(e, RHC_ERR_read_timeout);
@@ -467,7 +422,7 @@ static void on_timer(struct timer *t)
 		return;
 	}
 	due = state_due(e);
-	if (e->deadline_ns && e->deadline_ns < due)
+	if (e->deadline_ns && e->deadline_ns < due && e->state <= EXCH_RELAY)
 		due = e->deadline_ns;
 	if (due > now)
 		exch_arm(e); /* there was progress since it was set */

@@ -11,7 +11,8 @@
  *             slot and the permit go back, one line is written to the access log, the counters are updated.
  * Bounds      Every state has a deadline: SLOT acquisition_timeout, CONNECT timeout.pool and timeout.connect, SEND
  *             timeout.write per write, WAIT timeout.read, RELAY timeout.read per gap (upstream) and idle_timeout
- *             (an app that does not read), BACKOFF max_wait, all of them together timeout.total.
+ *             (an app that does not read), BACKOFF max_wait, all of them together timeout.total.  TUNNEL
+ *             timeout.tunnel of silence; timeout.total ends with the handshake.
  * See         sidecar/exchange/README.md; design: breaker -> slot -> breaker -> connection -> send -> head -> relay.
  */
 #ifndef RHC_SIDECAR_EXCHANGE_EXCHANGE_H
@@ -50,6 +51,9 @@ enum exch_phase {
 	PHASE_BACKOFF,
 	PHASES
 };
+
+/* An app that waits for 100 gets it from us when the upstream has said nothing for so long (curl waits as long). */
+#define EXCH_CONTINUE_NS NS_PER_S
 
 enum { EXCH_REQUEST_ID_MAX = 128, EXCH_ATTEMPTS_LOGGED = 8, EXCH_DETAIL_MAX = 200 };
 
@@ -95,9 +99,17 @@ struct exchange {
 	bool     replayed : 1; /* the free replay is used up */
 	bool     body_dropped : 1; /* bytes were sent that a new attempt could not repeat */
 	bool     failed : 1; /* the last attempt's status counts as a failure */
+	bool     grpc : 1; /* the verdict is in grpc-status */
+	bool     expects : 1; /* the app waits for 100 before it sends its body */
+	bool     upgrade : 1; /* Upgrade is passed on: a 101 makes a tunnel */
+	bool     connect : 1; /* CONNECT: a tunnel without HTTP */
+	bool     tunnel : 1; /* it became one */
+	bool     tunnel_up_done : 1, tunnel_down_done : 1; /* all that is to go there has left */
 	uint16_t status; /* of the answer, 0: none yet */
 	uint16_t reply_status; /* overrides the one of the error table, 0: not */
 	uint16_t upstream_status; /* last one seen, 0: none */
+	uint16_t verdict_status; /* what the breaker and the retry policy go by: of a gRPC call, its grpc-status as HTTP */
+	int16_t  grpc_status; /* -1: none seen */
 	uint16_t endpoint; /* of the last attempt */
 	uint32_t attempts_max; /* the caller's wish, 0: none */
 

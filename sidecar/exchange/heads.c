@@ -56,9 +56,20 @@ static struct http_str join(struct head_text *t, struct http_str a, struct http_
 }
 
 /* Fields of the app that we answer, replace or keep to ourselves. */
-static bool is_ours(const struct http_field *f)
+static bool is_ours(const struct exchange *e, const struct http_field *f)
 {
 	switch (f->id) {
+	case HTTP_FIELD_UPGRADE:
+		return !e->upgrade;
+	case HTTP_FIELD_EXPECT:
+		/* who has leave already, or can get none, does not ask for it; other expectations are the upstream's */
+		return e->req->expect_continue && (!e->expects || e->up->version == HTTP_2);
+	case HTTP_FIELD_GRPC_TIMEOUT:
+		return e->grpc && e->deadline_ns;
+	case HTTP_FIELD_X_FORWARDED_FOR:
+		return e->upstream->policy->headers.forwarded == CONFIG_FORWARDED_X;
+	case HTTP_FIELD_FORWARDED:
+		return e->upstream->policy->headers.forwarded == CONFIG_FORWARDED_7239;
 	case HTTP_FIELD_HOST:
 	case HTTP_FIELD_CONTENT_LENGTH:
 	case HTTP_FIELD_X_RHC_UPSTREAM:
@@ -146,23 +157,105 @@ bool head_is_loop(const struct http_head *req, const char *name)
 	return false;
 }
 
-static int add_forwarded(struct exchange *e, struct http_head *h, struct head_text *t)
+/* The app's address without its port; "" for a unix socket or a peer that is gone. */
+static struct http_str peer_text(const struct exchange *e, char out[SOCK_TEXT_SIZE])
+{
+	struct http_str s = { out, 0 };
+	struct sock_addr peer;
+	uint16_t port;
+
+	if (http_conn_peer(e->down->conn, &peer) != 0 || peer.any.sa_family == AF_UNIX)
+		return s;
+	s.n = (uint32_t)sock_format(&peer.any, peer.len, out);
+	return http_authority_split(s, &s, &port) == 0 ? s : (struct http_str){ out, 0 };
+}
+
+/* Every element that came before ours, in order: a list may be spread over several fields (RFC 9110 §5.3). */
+static struct http_str list_of(struct exchange *e, struct head_text *t, enum http_field_id id)
+{
+	struct http_str all = { "", 0 };
+
+	for (unsigned i = 0; i < e->req->n_fields; i++) {
+		const struct http_field *f = &e->req->fields[i];
+		struct http_str v = { f->value, f->value_len };
+
+		if (f->id != id || v.n == 0)
+			continue;
+		all = all.n ? join(t, join(t, all, HTTP_STR(", ")), v) : v;
+	}
+	return all;
+}
+
+static struct http_str append(struct head_text *t, struct http_str list, struct http_str element)
+{
+	return list.n ? join(t, join(t, list, HTTP_STR(", ")), element) : element;
+}
+
+/* What is known of the first hop is known best by whoever stood there: Host and Proto of the app are kept. */
+static int add_x_forwarded(struct exchange *e, struct http_head *h, struct head_text *t, struct http_str peer)
 {
 	const struct http_head *req = e->req;
+	struct http_str list = list_of(e, t, HTTP_FIELD_X_FORWARDED_FOR);
+	int rc = 0;
 
-	switch (e->upstream->policy->headers.forwarded) {
-	case CONFIG_FORWARDED_X:
-		if (req->authority.n && http_head_add(h, HTTP_FIELD_X_FORWARDED_HOST, HTTP_STR("x-forwarded-host"),
-		                                      req->authority) != 0)
-			return -ENOSPC;
-		return http_head_add(h, HTTP_FIELD_X_FORWARDED_PROTO, HTTP_STR("x-forwarded-proto"), HTTP_STR("http"));
-	case CONFIG_FORWARDED_7239:
-		return http_head_add(h, HTTP_FIELD_FORWARDED, HTTP_STR("forwarded"),
-		                     head_printf(t, "for=_app;host=\"%.*s\";proto=http", (int)req->authority.n,
-		                                 req->authority.p));
-	default:
-		return 0;
+	if (peer.n)
+		list = append(t, list, join(t, peer, HTTP_STR("")));
+	if (list.n)
+		rc = http_head_add(h, HTTP_FIELD_X_FORWARDED_FOR, HTTP_STR("x-forwarded-for"), list);
+	if (rc == 0 && req->authority.n && !http_head_find(req, HTTP_FIELD_X_FORWARDED_HOST))
+		rc = http_head_add(h, HTTP_FIELD_X_FORWARDED_HOST, HTTP_STR("x-forwarded-host"), req->authority);
+	if (rc == 0 && !http_head_find(req, HTTP_FIELD_X_FORWARDED_PROTO))
+		rc = http_head_add(h, HTTP_FIELD_X_FORWARDED_PROTO, HTTP_STR("x-forwarded-proto"), HTTP_STR("http"));
+	return rc;
+}
+
+/* RFC 7239 §4: an IPv6 address stands in brackets and quotes (§6); who has none is unknown (§6.2). */
+static int add_rfc7239(struct exchange *e, struct http_head *h, struct head_text *t, struct http_str peer)
+{
+	bool v6 = peer.n && memchr(peer.p, ':', peer.n);
+	struct http_str own;
+
+	if (peer.n)
+		own = head_printf(t, v6 ? "for=\"[%.*s]\"" : "for=%.*s", (int)peer.n, peer.p);
+	else
+		own = head_printf(t, "for=unknown");
+	if (e->req->authority.n) {
+		struct http_str host = head_printf(t, ";host=\"%.*s\"", (int)e->req->authority.n, e->req->authority.p);
+
+		own.n += host.n;
 	}
+	own.n += head_printf(t, ";proto=http").n;
+	return http_head_add(h, HTTP_FIELD_FORWARDED, HTTP_STR("forwarded"),
+	                     append(t, list_of(e, t, HTTP_FIELD_FORWARDED), own));
+}
+
+static int add_forwarded(struct exchange *e, struct http_head *h, struct head_text *t)
+{
+	enum config_forwarded how = e->upstream->policy->headers.forwarded;
+	char text[SOCK_TEXT_SIZE];
+	struct http_str peer;
+
+	if (how == CONFIG_FORWARDED_OFF)
+		return 0;
+	peer = peer_text(e, text);
+	return how == CONFIG_FORWARDED_X ? add_x_forwarded(e, h, t, peer) : add_rfc7239(e, h, t, peer);
+}
+
+/* What is left of the caller's time, so that the upstream does not work for nobody. */
+static int add_grpc_timeout(struct exchange *e, struct http_head *h, struct head_text *t)
+{
+	uint64_t now = engine_now(e->env->http->stream.engine);
+	uint64_t left_us = e->deadline_ns > now ? (e->deadline_ns - now) / NS_PER_US : 0;
+	struct http_str value;
+
+	/* eight digits at most, so in ms beyond 99 s and in s beyond 27 h */
+	if (left_us < 100000000)
+		value = head_printf(t, "%uu", (unsigned)left_us);
+	else if (left_us / 1000 < 100000000)
+		value = head_printf(t, "%um", (unsigned)(left_us / 1000));
+	else
+		value = head_printf(t, "%uS", (unsigned)(left_us / 1000000 < 99999999 ? left_us / 1000000 : 99999999));
+	return http_head_add(h, HTTP_FIELD_GRPC_TIMEOUT, HTTP_STR("grpc-timeout"), value);
 }
 
 /* The authority the upstream is known by: host of its url, with the port where that was written. */
@@ -185,7 +278,7 @@ static int request_fields(struct exchange *e, struct http_head *h, struct head_t
 	for (unsigned i = 0; i < req->n_fields && rc == 0; i++) {
 		const struct http_field *f = &req->fields[i];
 
-		if (!is_ours(f) && f->id != HTTP_FIELD_VIA && !is_removed(f, c))
+		if (!is_ours(e, f) && f->id != HTTP_FIELD_VIA && !is_removed(f, c))
 			rc = copy(h, f);
 	}
 	for (uint32_t i = 0; i < c->add_request.len && rc == 0; i++)
@@ -199,6 +292,8 @@ static int request_fields(struct exchange *e, struct http_head *h, struct head_t
 		rc = add_via(e, h, t, req);
 	if (rc == 0)
 		rc = add_forwarded(e, h, t);
+	if (rc == 0 && e->grpc && e->deadline_ns)
+		rc = add_grpc_timeout(e, h, t);
 	return rc;
 }
 
@@ -225,6 +320,7 @@ int head_request(struct exchange *e, struct http_head **ret)
 	h->body = req->body;
 	h->body_len = req->body_len;
 	h->te_trailers = req->te_trailers;
+	h->upgrade = e->upgrade;
 	*ret = h;
 	return request_fields(e, h, &t);
 }
@@ -279,6 +375,17 @@ static const char *status_class(uint16_t status)
 	return NULL;
 }
 
+/* Is it a field for the app? */
+static bool keeps(const struct exchange *e, const struct http_head *from, const struct http_field *f)
+{
+	if (f->id == HTTP_FIELD_UPGRADE)
+		return from->status == 101;
+	/* trailers go to who asked for them (RFC 9110 §6.5.1), so to nobody else they are announced */
+	if (f->id == HTTP_FIELD_TRAILER && !e->req->te_trailers)
+		return false;
+	return !(f->flags & HTTP_FIELD_DROP) && !http_field_is_hop((enum http_field_id)f->id);
+}
+
 int head_response(struct exchange *e, const struct http_head *from, struct http_head **ret)
 {
 	const char *id_field = e->upstream->policy->headers.request_id;
@@ -293,15 +400,16 @@ int head_response(struct exchange *e, const struct http_head *from, struct http_
 	h->keep_alive = true;
 	h->body = from->body;
 	h->body_len = from->body_len;
+	h->upgrade = from->status == 101;
 	for (unsigned i = 0; i < from->n_fields && rc == 0; i++) {
 		const struct http_field *f = &from->fields[i];
 
-		if (f->flags & HTTP_FIELD_DROP || http_field_is_hop((enum http_field_id)f->id) ||
+		if (!keeps(e, from, f) ||
 		    f->id == HTTP_FIELD_VIA || f->id == HTTP_FIELD_X_RHC_ATTEMPTS || is_named(f, id_field))
 			continue;
 		rc = copy(h, f);
 	}
-	if (from->status < 200) {
+	if (from->status < 200 && from->status != 101) {
 		*ret = h;
 		return rc;
 	}

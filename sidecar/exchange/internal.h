@@ -24,6 +24,9 @@ void exch_fail(struct exchange *e, enum rhc_error err);
 
 void exch_body_too_large(struct exchange *e);
 
+/* The app waits for leave to send its body, and it has it now.  Nothing happens if it does not wait. */
+void exch_continue(struct exchange *e);
+
 /* The last step; e is gone afterwards. */
 void exch_finish(struct exchange *e);
 

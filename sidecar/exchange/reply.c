@@ -4,12 +4,11 @@
 #include <string.h>
 
 #include "sidecar/base/json.h"
+#include "sidecar/exchange/grpc.h"
 #include "sidecar/exchange/heads.h"
 #include "sidecar/upstream/errors.h"
 
 enum reply_form { REPLY_PROBLEM, REPLY_TEXT, REPLY_GRPC };
-
-enum { GRPC_DEADLINE_EXCEEDED = 4, GRPC_UNAVAILABLE = 14, GRPC_INTERNAL = 13, GRPC_PERMISSION_DENIED = 7 };
 
 static const struct http_field *find(const struct exchange *e, enum http_field_id id)
 {
@@ -25,7 +24,9 @@ static bool value_begins(const struct http_field *f, const char *with)
 
 static enum reply_form form_of(const struct exchange *e)
 {
-	if (value_begins(find(e, HTTP_FIELD_CONTENT_TYPE), "application/grpc"))
+	const struct http_field *type = find(e, HTTP_FIELD_CONTENT_TYPE);
+
+	if (type && grpc_is_type((struct http_str){ type->value, type->value_len }))
 		return REPLY_GRPC;
 	if (!e->env->config->responses.problem_json || value_begins(find(e, HTTP_FIELD_ACCEPT), "text/plain"))
 		return REPLY_TEXT;
@@ -120,11 +121,8 @@ static int text_body(const struct exchange *e, char *out, size_t cap)
 
 static int grpc_fields(const struct exchange *e, struct http_head *h, struct head_text *t)
 {
-	const struct error_row *row = error_row((enum rhc_error)e->error);
-	int code = row->class == ERROR_CLASS_TIMEOUT ? GRPC_DEADLINE_EXCEEDED :
-	           e->error == RHC_ERR_internal      ? GRPC_INTERNAL :
-	           e->error == RHC_ERR_denied        ? GRPC_PERMISSION_DENIED :
-	                                               GRPC_UNAVAILABLE;
+	uint16_t status = e->reply_status ? e->reply_status : error_row((enum rhc_error)e->error)->status;
+	int code = grpc_code_of((enum rhc_error)e->error, status);
 	char title[REPLY_TITLE_MAX];
 
 	reply_title(e, title); /* plain ASCII without '%', so it needs no percent-encoding */
@@ -203,8 +201,7 @@ int reply_send(struct exchange *e)
 	if (form == REPLY_GRPC) {
 		if (grpc_fields(e, h, &t) != 0 || reply_fields(e, h, &t) != 0)
 			return -ENOSPC;
-		h->body = HTTP_BODY_LENGTH;
-		h->body_len = 0;
+		h->body = HTTP_BODY_NONE;
 		return message_send_head(e->down, h, true);
 	}
 	body = buf_get(e->env->http->stream.bufs, BUF_SMALL);

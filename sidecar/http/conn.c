@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "sidecar/base/obj.h"
 #include "sidecar/http/h1_conn.h"
@@ -300,6 +301,12 @@ int http_server_open(struct http_env *env, int fd, const struct http_limits *lim
 	timer_set_in(env->timers, &c->timer, limits->idle_timeout_ns);
 	*ret = c;
 	return 0;
+}
+
+int http_conn_peer(const struct http_conn *c, struct sock_addr *ret)
+{
+	ret->len = sizeof(ret->un);
+	return getpeername(c->stream.fd, &ret->any, &ret->len) == 0 ? 0 : -errno;
 }
 
 void http_conn_drain(struct http_conn *c)

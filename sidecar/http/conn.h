@@ -21,6 +21,7 @@
 #include "sidecar/base/slab.h"
 #include "sidecar/http/h1_state.h"
 #include "sidecar/http/message.h"
+#include "sidecar/io/sock.h"
 #include "sidecar/io/stream.h"
 #include "sidecar/io/timer.h"
 
@@ -111,7 +112,16 @@ struct http_conn {
 
 _Static_assert(sizeof(struct http_conn) <= 1024, "an idle connection owns this and nothing else");
 
-enum http_client_mode { HTTP_CLIENT_AUTO, /* ALPN: h2 if chosen, else h1 */ HTTP_CLIENT_H1, HTTP_CLIENT_H2_PRIOR };
+enum http_client_mode {
+	HTTP_CLIENT_AUTO, /* ALPN: h2 if chosen, else h1 */
+	HTTP_CLIENT_H1,
+	HTTP_CLIENT_H2_PRIOR,
+	/*
+	 * No HTTP at all: its one message is a tunnel from send_head on, which sends nothing itself (for CONNECT, RFC
+	 * 9110 §9.3.6).
+	 */
+	HTTP_CLIENT_RAW,
+};
 
 struct http_client_options {
 	const struct sockaddr *addr;
@@ -132,6 +142,9 @@ int http_client_open(struct http_env *env, const struct http_client_options *o, 
  * NULL when a slab is empty.
  */
 struct message *http_client_message(struct http_conn *c, const struct message_events *ev, void *owner);
+
+/* Who is at the other end.  0 or -errno; a system call, so not for every message. */
+int http_conn_peer(const struct http_conn *c, struct sock_addr *ret);
 
 /* Serve an accepted socket.  On failure the descriptor is closed.  0 or -ENOBUFS. */
 int http_server_open(struct http_env *env, int fd, const struct http_limits *limits, const struct http_conn_events *ev,

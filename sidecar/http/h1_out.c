@@ -117,6 +117,22 @@ static int send_request(struct http_conn *c, const struct http_head *head)
 	return 0;
 }
 
+/* The connection itself is the tunnel.  It serves nobody after this one. */
+static void begin_raw(struct http_conn *c)
+{
+	struct h1_state *h = &c->h1;
+
+	assert(h->in == H1_IN_IDLE && !h->m.out_head);
+	h->m.out_head = true;
+	h->tunnel = true;
+	h->keep_alive = false;
+	h1_tunnel_open(c);
+	c->draining = true;
+	if (c->ev->on_draining != NULL)
+		c->ev->on_draining(c);
+	h1_later(c);
+}
+
 /* --- the end of the outbound half --- */
 
 /* What was sent cannot be completed: the peer must not take it for complete. */
@@ -184,6 +200,11 @@ static int send_head(struct message *m, const struct http_head *head, bool end)
 	if (h1_is_ending(c))
 		return 0;
 	assert(!m->out_head);
+	if (c->role == HTTP_CLIENT && c->mode == HTTP_CLIENT_RAW) {
+		assert(!end);
+		begin_raw(c);
+		return 0;
+	}
 	if (c->role == HTTP_CLIENT)
 		rc = send_request(c, head);
 	else if (head->status < 200 && head->status != 101)

@@ -103,9 +103,13 @@ static void tune(const struct upstream *up, const struct http_conn *c)
 		(void)sock_tune(c->stream.fd, &opts);
 }
 
-static enum http_client_mode mode_of(const struct upstream *up)
+static enum http_client_mode mode_of(const struct pool_dial *d)
 {
-	if (up->pool.h1_only || up->policy->pool.http2 == CONFIG_HTTP2_OFF)
+	const struct upstream *up = d->up;
+
+	if (d->raw)
+		return HTTP_CLIENT_RAW;
+	if (d->h1 || up->pool.h1_only || up->policy->pool.http2 == CONFIG_HTTP2_OFF)
 		return HTTP_CLIENT_H1;
 	return up->policy->pool.http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE ? HTTP_CLIENT_H2_PRIOR
 								      : HTTP_CLIENT_AUTO;
@@ -118,9 +122,11 @@ static int open_conn(struct pool_dial *d, struct pool_conn *pc)
 	struct http_client_options o = {
 		.addr = &addr->any,
 		.addr_len = resolver_addr_len(addr),
-		.tls = up->pool.h1_only ? up->tls.h1 : up->tls.any,
+		.tls = d->raw                         ? NULL
+		       : d->h1 || up->pool.h1_only ? up->tls.h1
+						   : up->tls.any,
 		.server_name = up->server_name,
-		.mode = mode_of(up),
+		.mode = mode_of(d),
 		.limits = &up->pool.limits,
 		.ev = &pool_conn_events,
 		.owner = pc,
@@ -143,6 +149,8 @@ static struct pool_conn *conn_new(struct pool_dial *d)
 	pc->dial = d;
 	pc->state = CONN_DIALLING;
 	pc->endpoint = d->endpoint;
+	pc->raw = d->raw;
+	pc->h1_asked = d->h1 || d->raw;
 	return pc;
 }
 
@@ -359,7 +367,7 @@ static void resolve(struct pool_dial *d)
 	}
 }
 
-struct pool_dial *dial_new(struct upstream *up, uint32_t avoid)
+struct pool_dial *dial_new(struct upstream *up, const struct pool_wait *w)
 {
 	struct pool_dial *d = slab_get(&up->all->dials);
 
@@ -369,7 +377,9 @@ struct pool_dial *dial_new(struct upstream *up, uint32_t avoid)
 	d->up = up;
 	d->state = DIAL_RESOLVING;
 	d->endpoint = ENDPOINT_NONE;
-	d->avoid = avoid;
+	d->avoid = w->tried;
+	d->h1 = w->h1;
+	d->raw = w->raw;
 	d->begun_ns = clock_ns();
 	d->deadline_ns = d->begun_ns + up->policy->timeout.connect_ns;
 	d->timer.fn = on_timer;

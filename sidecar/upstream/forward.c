@@ -84,6 +84,9 @@ static struct upstream *make(struct upstreams *all, struct http_str host, uint16
 	f->cfg.name = UPSTREAM_FORWARD_NAME;
 	f->cfg.url =
 		(struct config_url){ .text = f->host, .host = f->host, .path = "", .port = port };
+	/* what stands in Host: without the port where that is the one of the scheme (RFC 9110 section 4.2.3) */
+	f->cfg.url.port_written = port != 80;
+	f->cfg.url.literal = strchr(f->host, ':') != NULL;
 	f->cfg.policy = all->cfg->defaults;
 	f->up.forward = true;
 	if (upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL,

@@ -12,7 +12,7 @@
 #include "sidecar/upstream/upstream.h"
 
 /* Of a ticket. */
-enum { TICKET_IDLE, TICKET_WAITING, TICKET_ADMITTED };
+enum { TICKET_IDLE, TICKET_WAITING, TICKET_ADMITTED, TICKET_SETTLED };
 
 static uint64_t now_ms_of(const struct upstreams *all)
 {
@@ -352,20 +352,32 @@ static enum rhc_outcome count_outcome(struct upstream *up, enum guard_outcome ou
 	return RHC_OUTCOME_SLOW;
 }
 
-static void give_back(struct guard_ticket *t, enum rhc_outcome outcome, enum rhc_error error)
+static void record(struct guard_ticket *t, enum rhc_outcome outcome, enum rhc_error error,
+		   uint64_t now_ms)
 {
-	struct upstreams *all = t->up->all;
-	uint64_t now_ms = now_ms_of(all), wake = 0;
+	if (t->up->guard.breaks)
+		rhc_breaker_record(&t->up->guard.breaker, &t->permit, outcome, error, now_ms);
+}
+
+static void release_slot(struct guard_ticket *t, uint64_t now_ms)
+{
+	uint64_t wake = 0;
 
 	t->state = TICKET_IDLE;
 	upstream_count(t->up, RHC_CTR_att_finished);
-	/* The verdict first: whoever gets the slot shall see what it says. */
-	if (t->up->guard.breaks)
-		rhc_breaker_record(&t->up->guard.breaker, &t->permit, outcome, error, now_ms);
 	if (t->up->guard.slots)
 		rhc_bulkhead_release(&t->up->guard.bulkhead, &t->slot, now_ms, &wake);
 	if (__builtin_expect(wake != 0, 0))
-		guard_wake_mask(all, wake);
+		guard_wake_mask(t->up->all, wake);
+}
+
+static void give_back(struct guard_ticket *t, enum rhc_outcome outcome, enum rhc_error error)
+{
+	uint64_t now_ms = now_ms_of(t->up->all);
+
+	/* The verdict first: whoever gets the slot shall see what it says. */
+	record(t, outcome, error, now_ms);
+	release_slot(t, now_ms);
 }
 
 void guard_done(struct guard_ticket *t, enum guard_outcome outcome, enum rhc_error error,
@@ -373,6 +385,14 @@ void guard_done(struct guard_ticket *t, enum guard_outcome outcome, enum rhc_err
 {
 	assert(t->state == TICKET_ADMITTED);
 	give_back(t, count_outcome(t->up, outcome, error, took_ns), error);
+}
+
+void guard_settle(struct guard_ticket *t, enum guard_outcome outcome, enum rhc_error error,
+		  uint64_t took_ns)
+{
+	assert(t->state == TICKET_ADMITTED);
+	t->state = TICKET_SETTLED;
+	record(t, count_outcome(t->up, outcome, error, took_ns), error, now_ms_of(t->up->all));
 }
 
 void guard_cancel(struct guard_ticket *t)
@@ -387,6 +407,10 @@ void guard_cancel(struct guard_ticket *t)
 		return;
 	}
 	now_ms = now_ms_of(t->up->all);
+	if (t->state == TICKET_SETTLED) {
+		release_slot(t, now_ms);
+		return;
+	}
 	rhc_bulkhead_cancel(&t->up->guard.bulkhead, &t->waiter, now_ms, &wake);
 	end_wait(t);
 	drop_permit(t, now_ms);

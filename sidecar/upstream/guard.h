@@ -111,7 +111,14 @@ void guard_done(struct guard_ticket *t, enum guard_outcome outcome, enum rhc_err
  */
 void guard_cancel(struct guard_ticket *t);
 
-bool guard_holds(const struct guard_ticket *t); /* between GO and guard_done() */
+/*
+ * The verdict now, the slot later: for a tunnel, whose handshake tells of the upstream and whose life does not.
+ * guard_cancel() is due in the end.
+ */
+void guard_settle(struct guard_ticket *t, enum guard_outcome outcome, enum rhc_error error,
+		  uint64_t took_ns);
+
+bool guard_holds(const struct guard_ticket *t); /* between GO and guard_done() or guard_settle() */
 
 struct upstreams;
 

@@ -29,6 +29,8 @@ static struct message *start(struct pool_wait *w, struct pool_conn *pc)
 
 static bool fits(const struct pool_wait *w, const struct pool_conn *pc)
 {
+	if (w->raw != pc->raw || (w->h1 && pc->version == HTTP_2))
+		return false;
 	return pool_conn_usable(pc) && (!w->fresh || pc->c->served == 0);
 }
 
@@ -107,18 +109,19 @@ static void stand_on(struct pool_wait *w, struct pool_dial *d)
 }
 
 /* An h2 connect that has just begun carries others as well. */
-static struct pool_dial *shared_dial(struct upstream *up)
+static struct pool_dial *shared_dial(struct upstream *up, const struct pool_wait *w)
 {
 	uint32_t room = pool_room(up);
 	uint64_t young = up->policy->timeout.connect_ns / 4, now = upstream_now(up);
 
-	if (room <= 1)
+	if (room <= 1 || w->h1 || w->raw)
 		return NULL;
 	LIST_FOREACH(n, &up->pool.dials)
 	{
 		struct pool_dial *d = LIST_ENTRY(n, struct pool_dial, node);
 
-		if (d->state <= DIAL_CONNECTING && d->sharers < room && now < d->begun_ns + young)
+		if (d->state <= DIAL_CONNECTING && !d->h1 && !d->raw && d->sharers < room &&
+		    now < d->begun_ns + young)
 			return d;
 	}
 	return NULL;
@@ -128,9 +131,10 @@ static struct pool_dial *shared_dial(struct upstream *up)
 static void evict_for(struct upstream *up, const struct pool_wait *w)
 {
 	struct list_node *n = list_last(&up->pool.avail);
+	struct pool_conn *oldest = n ? LIST_ENTRY(n, struct pool_conn, avail) : NULL;
 
-	if (n && !LIST_ENTRY(n, struct pool_conn, avail)->active && w->fresh)
-		pool_conn_retire(LIST_ENTRY(n, struct pool_conn, avail));
+	if (oldest && !oldest->active && (w->fresh || !fits(w, oldest)))
+		pool_conn_retire(oldest);
 }
 
 /* Connects for those who have none, as far as the limit goes. */
@@ -143,11 +147,11 @@ static void dial_for_waits(struct upstream *up)
 
 		if (w->dial)
 			continue;
-		d = shared_dial(up);
+		d = shared_dial(up, w);
 		if (!d && !may_dial(up))
 			evict_for(up, w);
 		if (!d && may_dial(up))
-			d = dial_new(up, w->tried);
+			d = dial_new(up, w);
 		if (!d)
 			return;
 		stand_on(w, d);

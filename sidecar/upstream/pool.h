@@ -47,6 +47,8 @@ struct pool_wait {
 	void *owner;
 	uint32_t tried;       /* endpoints this call has used before; the chosen one is added */
 	bool fresh;           /* do not use a kept connection */
+	bool h1;              /* HTTP/1.1 only: Upgrade has no meaning in HTTP/2 */
+	bool raw;             /* a tunnel to the address, without TLS or HTTP (CONNECT) */
 	uint64_t deadline_ns; /* of the call, 0: none */
 	/* out, with either answer */
 	enum rhc_error error;    /* RHC_ERR_none with a message */

@@ -48,7 +48,7 @@ void pool_conn_ready(struct pool_conn *pc)
 	p->n_conns++;
 	pc->settled = pc->version != HTTP_2;
 	pc->room = p->room_guess ? p->room_guess : pc->c->capacity;
-	if (pc->settled)
+	if (pc->settled && !pc->h1_asked)
 		p->room_guess = 1;
 	upstream_count(pc->up,
 		       pc->version == HTTP_2 ? RHC_CTR_conn_h2_opened : RHC_CTR_conn_h1_opened);

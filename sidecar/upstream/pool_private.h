@@ -23,6 +23,8 @@ struct pool_conn {
 	bool idle;       /* counted in pool.n_idle */
 	bool was_ready;  /* counted as opened */
 	bool settled;    /* h2: it has told its capacity itself */
+	bool raw;        /* for a tunnel: nothing else can be sent there */
+	bool h1_asked;   /* would be HTTP/2 if its waiter had not wanted HTTP/1.1 */
 	uint8_t version; /* enum http_version, once ready */
 	uint16_t endpoint;
 	uint32_t active; /* messages, as counted at the endpoint */
@@ -40,6 +42,7 @@ struct pool_dial {
 	uint32_t magic;
 	uint8_t state;
 	bool permanent;
+	bool h1, raw; /* as its wait wants it */
 	uint16_t endpoint;
 	struct list_node node;
 	struct upstream *up;
@@ -56,8 +59,8 @@ struct pool_dial {
 	char text[POOL_TEXT_MAX];
 };
 
-/* A connect for a wait that has been to `avoid` before.  NULL: slab empty. */
-struct pool_dial *dial_new(struct upstream *up, uint32_t avoid);
+/* A connect as w wants it.  NULL: slab empty. */
+struct pool_dial *dial_new(struct upstream *up, const struct pool_wait *w);
 void dial_free(struct pool_dial *d); /* READY or FAILED */
 
 extern const struct http_conn_events pool_conn_events;
