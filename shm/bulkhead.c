@@ -380,6 +380,9 @@ static void publish(struct rhc_bulkhead *b)
 {
 	uint64_t ticket = b->first ? b->first->ticket : 0;
 
+	if (b->first)
+		atomic_store_explicit(&b->up->since_ms[b->w->index], b->first->since_ms,
+		                      memory_order_relaxed); /* for display */
 	RHC_FI("head.store");
 	/* seq_cst: published before we look at the slots; a releaser frees before it looks at us. */
 	atomic_store(&b->up->head[b->w->index],
@@ -395,6 +398,8 @@ static void enqueue(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t 
 	RHC_FI("ticket.take");
 	waiter->ticket = atomic_fetch_add(&b->up->ticket, 1) + 1;
 	waiter->since_ms = now_ms;
+	/* Who queues up is not stalled, even if it slept until this request came. */
+	atomic_store_explicit(&b->w->rec->beat_ms, now_ms, memory_order_release);
 	waiter->next = NULL;
 	waiter->prev = b->last;
 	if (b->last)

@@ -148,8 +148,10 @@ struct rhc_up {
 	struct rhc_note note[2];
 	/* lines 7..14: one word per worker, single writer */
 	alignas(RHC_LINE) _Atomic uint64_t head[RHC_WORKERS_MAX]; /* waiters:16 | oldest ticket:48 */
+	/* lines 15..22: for display, when the oldest waiter of worker w began to wait; single writer */
+	_Atomic uint64_t since_ms[RHC_WORKERS_MAX];
 };
-_Static_assert(sizeof(struct rhc_up) == 15 * RHC_LINE, "an upstream is fifteen lines");
+_Static_assert(sizeof(struct rhc_up) == 23 * RHC_LINE, "an upstream is twenty-three lines");
 
 /* Window buckets of one worker at one upstream, single writer.  epoch:24 | total:20 | bad:20 */
 struct rhc_win {

@@ -108,7 +108,11 @@ int rhc_segment_adopt(struct rhc_segment *seg, const struct rhc_segment_opt *opt
 int rhc_segment_attach(struct rhc_segment *seg, const char *path, enum rhc_access access,
                        bool allow_disk, struct rhc_refusal *ret_refusal);
 
-/* The child after fork: drop the supervisor's lock description, keep the mapping. */
+/*
+ * The child after fork: drop the supervisor's lock description, keep the mapping.  The child closes every
+ * other rhc_lock_open() description it inherited, too: a copy would keep what its owner locked alive.  The
+ * supervisor best has no other: master_fd serves for rhc_reap() and the liveness queries as well.
+ */
 void rhc_segment_forked(struct rhc_segment *seg);
 
 void rhc_segment_detach(struct rhc_segment *seg);

@@ -149,6 +149,11 @@ static void view_slots(const struct rhc_segment *seg, uint32_t index, uint64_t n
 	}
 }
 
+static uint64_t since(uint64_t then_ms, uint64_t now_ms)
+{
+	return now_ms > then_ms ? now_ms - then_ms : 0;
+}
+
 static void view_bulkhead(const struct rhc_segment *seg, uint32_t index, const struct rhc_policy *policy,
                           uint64_t now_ms, struct rhc_view_bulkhead *ret)
 {
@@ -171,6 +176,8 @@ static void view_bulkhead(const struct rhc_segment *seg, uint32_t index, const s
 		ret->waiting_by[w] = RHC_HEAD_WAITERS(head);
 		ret->ticket_of[w] = RHC_HEAD_TICKET(head);
 		ret->waiting += ret->waiting_by[w];
+		if (head)
+			ret->oldest_wait_ms = rhc_max_u64(ret->oldest_wait_ms, since(get(&up->since_ms[w]), now_ms));
 	}
 	ret->next_ticket = get(&up->ticket) + 1;
 }

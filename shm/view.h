@@ -14,6 +14,7 @@
 #include "shm/bulkhead.h"
 #include "shm/histogram.h"
 
+/* Who overrode it.  Means something only while the override is in force: it is left when one expires. */
 struct rhc_view_note {
 	bool set;
 	uint32_t uid, pid;
@@ -70,6 +71,7 @@ struct rhc_view_bulkhead {
 	struct rhc_view_note note;
 	uint32_t held_by[RHC_WORKERS_MAX], waiting_by[RHC_WORKERS_MAX];
 	uint64_t ticket_of[RHC_WORKERS_MAX]; /* oldest ticket, 0 = none */
+	uint64_t oldest_wait_ms;             /* of all who wait; 0 = nobody */
 	uint64_t next_ticket;
 	uint64_t oldest_held_ms;
 	uint32_t bad;

@@ -19,8 +19,10 @@ Test(view, of_a_read_only_mapping_shows_holders_and_waiters)
 	rhc_bulkhead_init(&c, fx_worker(2), fx.up);
 	rhc_bulkhead_try(&b, fx.now, &slot[0], &fx.wake);
 	rhc_bulkhead_try(&b, fx.now, &slot[1], &fx.wake);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 3; i++) {
 		rhc_bulkhead_wait(i ? &c : &b, &waiter[i], fx.now, &got, &fx.wake);
+		fx.now += 100;
+	}
 	cr_assert_eq(rhc_segment_attach(&seg, fx.path, RHC_READ, fx.opt.allow_disk, &r), 0);
 	fd = rhc_lock_open(&seg);
 	cr_assert_geq(fd, 0);
@@ -33,6 +35,7 @@ Test(view, of_a_read_only_mapping_shows_holders_and_waiters)
 	cr_assert_eq(v.bulkhead.waiting_by[1], 1);
 	cr_assert_eq(v.bulkhead.waiting_by[2], 2);
 	cr_assert_lt(v.bulkhead.ticket_of[1], v.bulkhead.ticket_of[2]);
+	cr_assert_eq(v.bulkhead.oldest_wait_ms, 300);
 	cr_assert_eq(rhc_view_holders(&seg, fx.up, fx.now, h, 4), 2);
 	cr_assert_eq(rhc_view_worker(&seg, fd, 1, &w), 0);
 	cr_assert_eq(w.alive, RHC_ALIVE_YES);

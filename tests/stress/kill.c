@@ -108,7 +108,7 @@ static void restore(void)
 
 static pid_t start(const struct kill_case *c)
 {
-	int status;
+	int status = 0;
 	pid_t pid;
 
 	restore();
