@@ -1,5 +1,5 @@
 /*
- * Slots and waiters.  The proof in prose is in shm/README.md, the orders are argued in shm/bulkhead.h; every
+ * A worker's side: claim, wait, release.  The proof in prose is in shm/README.md, the orders are argued in shm/bulkhead.h; every
  * atomic here without an explicit order is seq_cst.
  */
 #include "shm/bulkhead.h"
@@ -7,15 +7,9 @@
 #include <assert.h>
 #include <string.h>
 
-#define ADMIT_ROUNDS 16   /* of the epoch check: each lost round is a change of the limit */
-#define TOLD_MS      1000 /* events about saturation: one per second and worker */
+#include "shm/slots.h"
 
-static uint64_t load(const _Atomic uint64_t *word)
-{
-	return atomic_load_explicit(word, memory_order_seq_cst);
-}
-
-/* ---- words ---- */
+#define TOLD_MS 1000 /* events about saturation: one per second and worker */
 
 /* count:16 (bit 48) | taken_at, 64 ms:22 (bit 26) | inc:16 (bit 10) | owner+1:10 */
 static uint64_t slot_word(struct rhc_worker *w, uint64_t now_ms)
@@ -24,123 +18,7 @@ static uint64_t slot_word(struct rhc_worker *w, uint64_t now_ms)
 	       rhc_field(w->inc, 10, 16) | rhc_field(w->index + 1, 0, 10);
 }
 
-uint64_t rhc_slot_age_ms(uint64_t word, uint64_t now_ms)
-{
-	uint64_t age = (now_ms / 64 - rhc_bits(word, 26, 22)) & ((1 << 22) - 1);
-
-	/* Taken by a worker whose clock reading is a step younger than ours. */
-	return age == (1 << 22) - 1 ? 0 : age * 64;
-}
-
-static uint64_t ctl_word(uint32_t limit, uint32_t hw, uint32_t epoch)
-{
-	return rhc_field(limit, 0, 20) | rhc_field(hw, 20, 20) | rhc_field(epoch, 40, 24);
-}
-
-struct ctl {
-	uint64_t word;
-	uint32_t limit, hw, epoch;
-};
-
-/* Never beyond the array, whatever the word says. */
-static struct ctl load_ctl(const struct rhc_up *up, uint32_t cap)
-{
-	uint64_t word = load(&up->ctl);
-	struct ctl c = { word, RHC_CTL_LIMIT(word), RHC_CTL_HW(word), RHC_CTL_EPOCH(word) };
-
-	c.limit = (uint32_t)rhc_min_u64(c.limit, cap);
-	c.hw = (uint32_t)rhc_min_u64(c.hw, cap);
-	return c;
-}
-
-/* active:1 (bit 63) | limit:20 (bit 43) | until_ms:43 */
-uint64_t rhc_limit_override_word(const struct rhc_limit_override *ovr)
-{
-	return ovr->active ? UINT64_C(1) << 63 | rhc_field(ovr->limit, 43, 20) |
-	                             rhc_field(ovr->until_ms, 0, 43)
-	                   : 0;
-}
-
-struct rhc_limit_override rhc_limit_override_of(uint64_t word)
-{
-	if (word >> 63 == 0)
-		return (struct rhc_limit_override){ 0 };
-	return (struct rhc_limit_override){ true, (uint32_t)rhc_bits(word, 43, 20),
-		                            rhc_bits(word, 0, 43) };
-}
-
-/* ---- counting ---- */
-
-static uint32_t count_held(const _Atomic uint64_t *slots, uint32_t cap, uint32_t from, uint32_t to)
-{
-	uint32_t held = 0;
-
-	for (uint32_t i = from; i < to; i++)
-		held += load(&slots[rhc_slot_at(cap, i)]) != 0;
-	return held;
-}
-
-uint32_t rhc_bulkhead_in_use(const struct rhc_segment *seg, uint32_t upstream)
-{
-	struct ctl c = load_ctl(rhc_seg_up(seg, upstream), seg->hdr.slots_cap);
-
-	return count_held(rhc_seg_slots(seg, upstream), seg->hdr.slots_cap, 0,
-	                  c.hw > c.limit ? c.hw : c.limit);
-}
-
-uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream)
-{
-	uint64_t mask = load(&rhc_seg_up(seg, upstream)->waitmask);
-
-	return seg->hdr.max_workers == 64 ? mask : mask & ((UINT64_C(1) << seg->hdr.max_workers) - 1);
-}
-
-static uint32_t count_waiting(const struct rhc_segment *seg, const struct rhc_up *up)
-{
-	uint32_t n = 0;
-
-	for (uint32_t w = 0; w < seg->hdr.max_workers; w++)
-		n += RHC_HEAD_WAITERS(load(&up->head[w]));
-	return n;
-}
-
-uint32_t rhc_bulkhead_waiting(const struct rhc_segment *seg, uint32_t upstream)
-{
-	return count_waiting(seg, rhc_seg_up(seg, upstream));
-}
-
 /* ---- who waits longest, the baton ---- */
-
-static bool stalled(const struct rhc_segment *seg, uint32_t w, uint64_t now_ms)
-{
-	uint64_t beat = atomic_load_explicit(&rhc_seg_worker(seg, w)->beat_ms, memory_order_acquire);
-
-	return beat + RHC_STALL_MS < now_ms;
-}
-
-uint64_t rhc_bulkhead_smallest(const struct rhc_segment *seg, uint32_t upstream, uint32_t self,
-                               uint64_t now_ms)
-{
-	const struct rhc_up *up = rhc_seg_up(seg, upstream);
-	uint64_t best = UINT64_MAX, bit = 0, any = UINT64_MAX, any_bit = 0;
-
-	for (uint64_t mask = rhc_bulkhead_waiters(seg, upstream); mask; mask &= mask - 1) {
-		uint32_t w = (uint32_t)__builtin_ctzll(mask);
-		uint64_t ticket = RHC_HEAD_TICKET(load(&up->head[w]));
-
-		if (ticket == 0)
-			continue;
-		if (ticket < any) {
-			any = ticket;
-			any_bit = UINT64_C(1) << w;
-		}
-		if (ticket < best && (w == self || !stalled(seg, w, now_ms))) {
-			best = ticket;
-			bit = UINT64_C(1) << w;
-		}
-	}
-	return bit ? bit : any_bit; /* all stalled: wake the oldest, it may just be late */
-}
 
 static uint64_t smallest(const struct rhc_bulkhead *b, uint64_t now_ms)
 {
@@ -162,51 +40,16 @@ static uint64_t in_limit(uint32_t word, uint32_t limit)
 
 static void pass_baton(struct rhc_bulkhead *b, uint64_t now_ms, uint64_t *wake)
 {
-	struct ctl c = load_ctl(b->up, b->cap);
+	struct rhc_ctl c = rhc_ctl_load(b->up, b->cap);
 
-	if (load(&b->up->waitmask) == 0)
+	if (rhc_load(&b->up->waitmask) == 0)
 		return;
 	for (uint32_t word = 0; word * 64 < c.limit; word++) {
-		if (load(&b->hints[word]) & in_limit(word, c.limit)) {
+		if (rhc_load(&b->hints[word]) & in_limit(word, c.limit)) {
 			*wake |= smallest(b, now_ms);
 			return;
 		}
 	}
-}
-
-/* A slot was freed: its hint must say so, and whoever waits longest must look. */
-void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index, uint32_t self,
-                        uint64_t now_ms, uint64_t *wake)
-{
-	_Atomic uint64_t *hint = &rhc_seg_hints(seg, upstream)[index / 64];
-	uint64_t bit = UINT64_C(1) << index % 64;
-
-	/* Lazy: mostly the bit is still on, and nothing shared is stored. */
-	RHC_FI("slot.freed");
-	if ((load(hint) & bit) == 0)
-		atomic_fetch_or(hint, bit);
-	RHC_FI("slot.hinted");
-	if (load(&rhc_seg_up(seg, upstream)->waitmask))
-		*wake |= rhc_bulkhead_smallest(seg, upstream, self, now_ms);
-}
-
-uint32_t rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream)
-{
-	const _Atomic uint64_t *slots = rhc_seg_slots(seg, upstream);
-	_Atomic uint64_t *hints = rhc_seg_hints(seg, upstream);
-	uint32_t fixed = 0;
-
-	for (uint32_t i = 0; i < seg->hdr.slots_cap; i++) {
-		uint64_t bit = UINT64_C(1) << i % 64;
-
-		/* Hint first: a bit that is on needs no look at the slot. */
-		if ((load(&hints[i / 64]) & bit) == 0 && load(&slots[rhc_slot_at(seg->hdr.slots_cap, i)]) == 0) {
-			RHC_FI("hint.fix");
-			atomic_fetch_or(&hints[i / 64], bit);
-			fixed++;
-		}
-	}
-	return fixed;
 }
 
 /* ---- claiming a slot ---- */
@@ -254,7 +97,7 @@ static bool put_back(struct rhc_bulkhead *b, uint32_t i)
 	RHC_FI("hint.clear");
 	atomic_fetch_and(hint, ~bit);
 	RHC_FI("hint.cleared");
-	if (load(&b->slots[rhc_slot_at(b->cap, i)]) != 0)
+	if (rhc_load(&b->slots[rhc_slot_at(b->cap, i)]) != 0)
 		return false;
 	RHC_FI("hint.back");
 	atomic_fetch_or(hint, bit);
@@ -282,7 +125,7 @@ static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, uint
                         bool *back, uint32_t *ret)
 {
 	for (uint32_t at = from; at < to; at++) {
-		uint64_t bits = load(&b->hints[at]);
+		uint64_t bits = rhc_load(&b->hints[at]);
 
 		if (bits && claim_in(b, at, bits & in_limit(at, limit), word, back, ret))
 			return true;
@@ -294,7 +137,7 @@ static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, uint
 static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, bool *back, uint32_t *ret)
 {
 	uint32_t home = (uint32_t)((uint64_t)b->home * limit >> 32), at = home / 64;
-	uint64_t bits = load(&b->hints[at]) & in_limit(at, limit), from_home = UINT64_MAX << home % 64;
+	uint64_t bits = rhc_load(&b->hints[at]) & in_limit(at, limit), from_home = UINT64_MAX << home % 64;
 
 	return claim_in(b, at, bits & from_home, word, back, ret) ||
 	       claim_range(b, at + 1, (limit + 63) / 64, limit, word, back, ret) ||
@@ -304,32 +147,21 @@ static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, 
 
 /* ---- admission: never above the limit of that instant ---- */
 
-static bool lower_hw(const struct rhc_segment *seg, uint32_t upstream, const struct ctl *c)
-{
-	struct rhc_up *up = rhc_seg_up(seg, upstream);
-	uint64_t old = c->word;
-
-	if (count_held(rhc_seg_slots(seg, upstream), seg->hdr.slots_cap, c->limit, c->hw))
-		return false;
-	RHC_FI("ctl.lower");
-	return atomic_compare_exchange_strong(&up->ctl, &old, ctl_word(c->limit, c->limit, c->epoch + 1));
-}
-
 /* Index i is claimed.  May it stay?  Under one ctl: below the limit, and, while draining, not one too many. */
 static bool admitted(struct rhc_bulkhead *b, uint32_t i)
 {
-	for (unsigned round = 0; round < ADMIT_ROUNDS; round++) {
-		struct ctl c = load_ctl(b->up, b->cap);
+	for (unsigned round = 0; round < RHC_ADMIT_ROUNDS; round++) {
+		struct rhc_ctl c = rhc_ctl_load(b->up, b->cap);
 
 		if (i >= c.limit)
 			return false;
 		if (c.hw <= c.limit)
 			return true; /* all holders are below the limit, so they are not more */
 		/* After the claim: of two claimers at least one counts the other. */
-		if (count_held(b->slots, b->cap, 0, c.hw) > c.limit)
+		if (rhc_slots_held(b->slots, b->cap, 0, c.hw) > c.limit)
 			return false;
 		RHC_FI("slot.counted");
-		if (load(&b->up->ctl) == c.word)
+		if (rhc_load(&b->up->ctl) == c.word)
 			return true;
 	}
 	return false;
@@ -351,7 +183,7 @@ static void give_back(struct rhc_bulkhead *b, uint32_t i, uint64_t word, uint64_
 /* Claim and be admitted.  `turn`: it is our turn in the queue, so while draining we may claim. */
 static bool take(struct rhc_bulkhead *b, bool turn, uint64_t now_ms, struct rhc_slot *ret, uint64_t *wake)
 {
-	struct ctl c = load_ctl(b->up, b->cap);
+	struct rhc_ctl c = rhc_ctl_load(b->up, b->cap);
 	uint64_t word;
 	bool back = false, got = false;
 	uint32_t i = 0;
@@ -454,7 +286,7 @@ void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t up
  */
 static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret, uint64_t *wake)
 {
-	uint64_t ctl = load(&b->up->ctl), free = 0, word;
+	uint64_t ctl = rhc_load(&b->up->ctl), free = 0, word;
 	uint32_t last = b->lifo[(b->lifo_top - 1) % RHC_LIFO], i = last & 0xffff, at = last >> 16;
 
 	if (b->lifo_len == 0 || RHC_CTL_LIMIT(ctl) != RHC_CTL_HW(ctl) || i >= RHC_CTL_LIMIT(ctl))
@@ -466,7 +298,7 @@ static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc
 	b->lifo_top--;
 	b->lifo_len--;
 	RHC_FI("slot.claimed");
-	if (load(&b->up->ctl) != ctl && !admitted(b, i)) {
+	if (rhc_load(&b->up->ctl) != ctl && !admitted(b, i)) {
 		give_back(b, i, word, now_ms, wake);
 		return false;
 	}
@@ -477,7 +309,7 @@ static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc
 enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
                                uint64_t *wake)
 {
-	if (load(&b->up->waitmask))
+	if (rhc_load(&b->up->waitmask))
 		return RHC_TAKE_FULL; /* somebody waits: queue behind them */
 	if (!take_last(b, now_ms, ret_slot, wake) && !take(b, false, now_ms, ret_slot, wake))
 		return RHC_TAKE_FULL;
@@ -516,11 +348,11 @@ static void tell(struct rhc_bulkhead *b, enum rhc_event_type type, uint64_t now_
 /* Published first, then counted: of two that take the last place at once at least one sees both. */
 static bool queue_too_long(struct rhc_bulkhead *b, uint64_t now_ms)
 {
-	uint32_t max = (uint32_t)rhc_bits(load(&b->up->policy[4]), 20, 24), n;
+	uint32_t max = (uint32_t)rhc_bits(rhc_load(&b->up->policy[4]), 20, 24), n;
 
 	if (max == 0)
 		return false;
-	n = count_waiting(b->w->seg, b->up);
+	n = rhc_slots_waiting(b->w->seg, b->up);
 	if (n <= max)
 		return false;
 	tell(b, RHC_EV_queue_full, now_ms, n - 1, max);
@@ -530,7 +362,7 @@ static bool queue_too_long(struct rhc_bulkhead *b, uint64_t now_ms)
 enum rhc_take rhc_bulkhead_wait(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
                                 struct rhc_slot *ret_slot, uint64_t *wake)
 {
-	bool nobody = load(&b->up->waitmask) == 0;
+	bool nobody = rhc_load(&b->up->waitmask) == 0;
 
 	if (b->waiters >= RHC_WAITING_MAX) {
 		rhc_ctr_inc(b->ctr, RHC_CTR_slot_queue_full);
@@ -548,7 +380,7 @@ enum rhc_take rhc_bulkhead_wait(struct rhc_bulkhead *b, struct rhc_waiter *waite
 	}
 	if (nobody)
 		tell(b, RHC_EV_saturated, now_ms, rhc_bulkhead_in_use(b->w->seg, b->upstream),
-		     RHC_CTL_LIMIT(load(&b->up->ctl)));
+		     RHC_CTL_LIMIT(rhc_load(&b->up->ctl)));
 	return RHC_TAKE_WAITING;
 }
 
@@ -564,10 +396,10 @@ void rhc_bulkhead_cancel(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint
 
 static void leave_above(struct rhc_bulkhead *b)
 {
-	struct ctl c = load_ctl(b->up, b->cap);
+	struct rhc_ctl c = rhc_ctl_load(b->up, b->cap);
 
 	if (c.hw > c.limit)
-		lower_hw(b->w->seg, b->upstream, &c);
+		rhc_slots_lower_hw(b->w->seg, b->upstream, &c);
 }
 
 void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_t now_ms,
@@ -587,72 +419,11 @@ void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_
 		return;
 	RHC_FI("slot.freed");
 	/* Lazy: mostly the bit is still on and nobody waits, and nothing shared is stored. */
-	if ((load(&b->hints[old.index / 64]) >> old.index % 64 & 1) == 0 || load(&b->up->waitmask))
+	if ((rhc_load(&b->hints[old.index / 64]) >> old.index % 64 & 1) == 0 || rhc_load(&b->up->waitmask))
 		rhc_bulkhead_freed(b->w->seg, b->upstream, old.index, b->w->index, now_ms, wake);
-	ctl = load(&b->up->ctl);
+	ctl = rhc_load(&b->up->ctl);
 	if (old.index < RHC_CTL_LIMIT(ctl))
 		remember(b, &old);
 	else
 		leave_above(b); /* perhaps the last one above the limit */
-}
-
-/* ---- the limit ---- */
-
-/* What the limit should be; ends an override whose time is over. */
-static uint32_t wanted(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
-                       struct rhc_ring_writer *events)
-{
-	struct rhc_up *up = rhc_seg_up(seg, upstream);
-	uint64_t word = load(&up->limit_ovr), old = word;
-	struct rhc_limit_override ovr = rhc_limit_override_of(word);
-	uint64_t limit = rhc_bits(load(&up->policy[4]), 0, 20);
-
-	if (ovr.active && ovr.until_ms && now_ms >= ovr.until_ms) {
-		RHC_FI("limit.expire");
-		if (atomic_compare_exchange_strong(&up->limit_ovr, &old, 0) && events)
-			rhc_event_put(events, RHC_EV_override_ended, upstream, now_ms,
-			              (uint64_t[5]){ word, 0 });
-		ovr.active = false;
-	}
-	if (ovr.active)
-		limit = ovr.limit;
-	return (uint32_t)rhc_min_u64(rhc_max_u64(limit, 1), seg->hdr.slots_cap);
-}
-
-/* One step towards what should be; false when there is none left. */
-static bool reconcile_once(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
-                           struct rhc_ring_writer *events, uint64_t *wake)
-{
-	struct rhc_up *up = rhc_seg_up(seg, upstream);
-	/*
-	 * ctl before override and policy: whoever changes those changes ctl afterwards, so a CAS with an
-	 * outdated wish fails on the epoch.
-	 */
-	struct ctl c = load_ctl(up, seg->hdr.slots_cap);
-	uint32_t limit = wanted(seg, upstream, now_ms, events);
-	uint64_t old = c.word;
-
-	if (RHC_CTL_LIMIT(c.word) == limit && RHC_CTL_HW(c.word) >= limit)
-		return c.hw > c.limit && !lower_hw(seg, upstream, &c) ? false : load(&up->ctl) != c.word;
-	RHC_FI("ctl.limit");
-	if (!atomic_compare_exchange_strong(&up->ctl, &old,
-	                                    ctl_word(limit, c.hw > limit ? c.hw : limit, c.epoch + 1)))
-		return true;
-	RHC_FI("ctl.changed");
-	/* More room, or less to count while draining: let all look. */
-	*wake |= rhc_bulkhead_waiters(seg, upstream);
-	if (events)
-		rhc_event_put(events, RHC_EV_limit, upstream, now_ms, (uint64_t[5]){ c.limit, limit });
-	return true;
-}
-
-void rhc_bulkhead_reconcile(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
-                            struct rhc_ring_writer *events, uint64_t *wake)
-{
-	for (unsigned round = 0; round < ADMIT_ROUNDS; round++) {
-		if (!reconcile_once(seg, upstream, now_ms, events, wake))
-			break;
-	}
-	if (rhc_bulkhead_fix_hints(seg, upstream))
-		*wake |= rhc_bulkhead_smallest(seg, upstream, RHC_WORKERS_MAX, now_ms);
 }
