@@ -66,16 +66,17 @@ static void ask(struct rhc_admin *a, enum rhc_event_type type, uint32_t upstream
 }
 
 /* The answer. */
-static void answer(struct rhc_admin *a, bool done, uint32_t upstream, uint64_t word, enum rhc_verb verb,
-                   uint64_t now_ms)
+static void answer(struct rhc_admin *a, bool done, uint32_t upstream, uint64_t word,
+		   enum rhc_verb verb, uint64_t now_ms)
 {
-	rhc_event_put(&a->ring, done ? RHC_EV_override_done : RHC_EV_override_lost, upstream, now_ms,
-	              (uint64_t[5]){ who(a), word, 0, 0, (uint64_t)verb });
+	rhc_event_put(&a->ring, done ? RHC_EV_override_done : RHC_EV_override_lost, upstream,
+		      now_ms, (uint64_t[5]){ who(a), word, 0, 0, (uint64_t)verb });
 }
 
 static struct rhc_up *used(const struct rhc_admin *a, uint32_t upstream)
 {
-	if (upstream >= a->seg->hdr.max_upstreams || rhc_upstream_state(a->seg, upstream) != RHC_UP_USED)
+	if (upstream >= a->seg->hdr.max_upstreams ||
+	    rhc_upstream_state(a->seg, upstream) != RHC_UP_USED)
 		return NULL;
 	return rhc_seg_up(a->seg, upstream);
 }
@@ -131,8 +132,8 @@ static void settle(struct rhc_admin *a, uint32_t upstream, const struct rhc_brea
 
 	rhc_breaker_note(up, from, to, trip, &none, now_ms);
 	rhc_ctr_inc(rhc_seg_ctr(a->seg, rhc_row_admin(a->seg), upstream), counter_of(to->state));
-	rhc_note_write(&up->note[RHC_NOTE_BREAKER], stays ? (unsigned)verb : 0, a->uid, a->pid, reason,
-	               now_ms);
+	rhc_note_write(&up->note[RHC_NOTE_BREAKER], stays ? (unsigned)verb : 0, a->uid, a->pid,
+		       reason, now_ms);
 }
 
 static int change_breaker(struct rhc_admin *a, uint32_t upstream, struct rhc_breaker_in *in,
@@ -180,7 +181,8 @@ int rhc_admin_breaker(struct rhc_admin *a, uint32_t upstream, enum rhc_verb verb
 
 	if (!input_of(verb, &in.what))
 		return -EINVAL;
-	if (until_ms && (until_ms <= now_ms || (verb != RHC_VERB_ISOLATE && verb != RHC_VERB_DISABLE)))
+	if (until_ms &&
+	    (until_ms <= now_ms || (verb != RHC_VERB_ISOLATE && verb != RHC_VERB_DISABLE)))
 		return -EINVAL;
 	if (used(a, upstream) == NULL)
 		return -ENOENT;
@@ -197,12 +199,12 @@ int rhc_admin_breaker(struct rhc_admin *a, uint32_t upstream, enum rhc_verb verb
 /* ---- limit ---- */
 
 /*
- * The override word is the fact; ctl follows it by rhc_bulkhead_reconcile(), now or by anybody's tick.
- * Killed in between: the limit changes a second later.
+ * The override word is the fact; ctl follows it by rhc_bulkhead_reconcile(), now or by anybody's
+ * tick. Killed in between: the limit changes a second later.
  */
-static int override_limit(struct rhc_admin *a, uint32_t upstream, const struct rhc_limit_override *ovr,
-                          enum rhc_verb verb, const char *reason, uint64_t now_ms,
-                          struct rhc_change *ret)
+static int override_limit(struct rhc_admin *a, uint32_t upstream,
+			  const struct rhc_limit_override *ovr, enum rhc_verb verb,
+			  const char *reason, uint64_t now_ms, struct rhc_change *ret)
 {
 	struct rhc_up *up = used(a, upstream);
 	uint64_t word = rhc_limit_override_word(ovr), old;
@@ -219,8 +221,8 @@ static int override_limit(struct rhc_admin *a, uint32_t upstream, const struct r
 		RHC_FI("admin.limit");
 		if (atomic_compare_exchange_strong(&up->limit_ovr, &old, word)) {
 			RHC_FI("admin.limit.done");
-			rhc_note_write(&up->note[RHC_NOTE_LIMIT], ovr->active ? (unsigned)verb : 0, a->uid,
-			               a->pid, reason, now_ms);
+			rhc_note_write(&up->note[RHC_NOTE_LIMIT], ovr->active ? (unsigned)verb : 0,
+				       a->uid, a->pid, reason, now_ms);
 			answer(a, true, upstream, word, verb, now_ms);
 			break;
 		}
@@ -242,8 +244,8 @@ int rhc_admin_limit(struct rhc_admin *a, uint32_t upstream, uint32_t limit, uint
 	return override_limit(a, upstream, &ovr, RHC_VERB_LIMIT, reason, now_ms, ret);
 }
 
-int rhc_admin_limit_clear(struct rhc_admin *a, uint32_t upstream, const char *reason, uint64_t now_ms,
-                          struct rhc_change *ret)
+int rhc_admin_limit_clear(struct rhc_admin *a, uint32_t upstream, const char *reason,
+			  uint64_t now_ms, struct rhc_change *ret)
 {
 	struct rhc_limit_override none = { 0 };
 
@@ -277,7 +279,10 @@ int rhc_admin_free_slot(struct rhc_admin *a, uint32_t upstream, uint32_t slot, b
 		return -EBUSY;
 	ask(a, RHC_EV_slot_freed, upstream, now_ms, (uint64_t[5]){ who(a), word, slot }, reason);
 	RHC_FI("admin.free");
-	/* The exact word: its holder's own release, late or early, fails or wins, nothing is freed twice. */
+	/*
+	 * The exact word: its holder's own release, late or early, fails or wins, nothing is
+	 * freed twice.
+	 */
 	ret->changed = atomic_compare_exchange_strong(at, &word, 0);
 	if (ret->changed)
 		rhc_bulkhead_freed(a->seg, upstream, slot, RHC_WORKERS_MAX, now_ms, &a->wake);
@@ -296,8 +301,8 @@ int rhc_admin_reap(struct rhc_admin *a, uint32_t worker, bool force, uint64_t no
 	if (rc != -EBUSY || !force)
 		return rc;
 	/*
-	 * It got SIGKILL and never returns to user mode, but the kernel cannot finish it: its words are
-	 * freed; its record stays LIVE, its ring stays its own, until the byte is dropped.
+	 * It got SIGKILL and never returns to user mode, but the kernel cannot finish it: its words
+	 * are freed; its record stays LIVE, its ring stays its own, until the byte is dropped.
 	 */
 	ask(a, RHC_EV_drain, RHC_NO_UPSTREAM, now_ms, (uint64_t[5]){ who(a), 1, worker }, "reap --force");
 	memset(ret, 0, sizeof(*ret));
@@ -305,9 +310,11 @@ int rhc_admin_reap(struct rhc_admin *a, uint32_t worker, bool force, uint64_t no
 	return 0;
 }
 
-int rhc_admin_drain(struct rhc_admin *a, uint32_t worker, bool on, const char *reason, uint64_t now_ms)
+int rhc_admin_drain(struct rhc_admin *a, uint32_t worker, bool on, const char *reason,
+		    uint64_t now_ms)
 {
-	if (worker > RHC_WORKERS_MAX || (worker < RHC_WORKERS_MAX && worker >= a->seg->hdr.max_workers))
+	if (worker > RHC_WORKERS_MAX ||
+	    (worker < RHC_WORKERS_MAX && worker >= a->seg->hdr.max_workers))
 		return -ENOENT;
 	ask(a, RHC_EV_drain, RHC_NO_UPSTREAM, now_ms, (uint64_t[5]){ who(a), on, worker }, reason);
 	if (worker == RHC_WORKERS_MAX)
@@ -321,8 +328,8 @@ int rhc_admin_restart(struct rhc_admin *a, uint32_t worker, const char *reason, 
 {
 	if (worker >= a->seg->hdr.max_workers)
 		return -ENOENT;
-	ask(a, RHC_EV_drain, RHC_NO_UPSTREAM, now_ms, (uint64_t[5]){ who(a), RHC_WANT_EXIT, worker },
-	    reason);
+	ask(a, RHC_EV_drain, RHC_NO_UPSTREAM, now_ms,
+	    (uint64_t[5]){ who(a), RHC_WANT_EXIT, worker }, reason);
 	rhc_worker_ask(a->seg, worker, RHC_WANT_EXIT);
 	return 0;
 }
@@ -388,7 +395,8 @@ static bool repair_slot(struct rhc_admin *a, const struct rhc_finding *f, uint64
 	uint64_t word = f->word;
 
 	if (f->what == RHC_FIND_SLOT_INC &&
-	    RHC_SLOT_INC(word) == (atomic_load(&rhc_seg_worker(a->seg, f->worker)->word) >> 32 & 0xffff))
+	    RHC_SLOT_INC(word) ==
+		    (atomic_load(&rhc_seg_worker(a->seg, f->worker)->word) >> 32 & 0xffff))
 		return false; /* it has registered meanwhile: its own */
 	if (!atomic_compare_exchange_strong(slot, &word, 0))
 		return false;
@@ -421,7 +429,8 @@ static bool repair_one(struct rhc_admin *a, const struct rhc_finding *f, uint64_
 		return repair_slot(a, f, now_ms);
 	case RHC_FIND_PERMIT_OWNER:
 		return atomic_compare_exchange_strong(
-			&rhc_seg_up(a->seg, f->upstream)->permit[f->index & (RHC_PROBES_MAX - 1)], &word, 0);
+			&rhc_seg_up(a->seg, f->upstream)->permit[f->index & (RHC_PROBES_MAX - 1)],
+			&word, 0);
 	case RHC_FIND_HINT:
 		rhc_bulkhead_fix_hints(a->seg, f->upstream);
 		a->wake |= rhc_bulkhead_waiters(a->seg, f->upstream);

@@ -1,14 +1,15 @@
 /*
  * shm/admin.h - what rhcctl and the admin listener change: under the ADMIN byte, one CAS each.
  *
- * Shape    struct rhc_admin is a short-lived private handle that holds the ADMIN byte on a description of
- *          its own and writes the ADMIN event ring.
- * Audit    write-ahead: event "uid U asks X: old word -> new word, reason", then the CAS, then "done" or
- *          "lost".  A killed rhcctl leaves a question without an answer, never half a change.
- * Expiry   stands in the changed word itself; whoever meets an expired override ends it, so it ends even if
- *          nobody runs.
- * Wakes    every function ORs into admin->wake the workers that should look; without their eventfds (rhcctl)
- *          their 5 ms tick does it.
+ * Shape    struct rhc_admin is a short-lived private handle that holds the ADMIN byte on a
+ *          description of its own and writes the ADMIN event ring.
+ * Audit    write-ahead: event "uid U asks X: old word -> new word, reason", then the CAS, then
+ *          "done" or "lost".  A killed rhcctl leaves a question without an answer, never half a
+ *          change.
+ * Expiry   stands in the changed word itself; whoever meets an expired override ends it, so it
+ *          ends even if nobody runs.
+ * Wakes    every function ORs into admin->wake the workers that should look; without their
+ *          eventfds (rhcctl) their 5 ms tick does it.
  * Errors   -errno; -EBUSY another change is in progress, -EROFS mapped read-only.
  */
 #ifndef RHC_SHM_ADMIN_H
@@ -17,9 +18,22 @@
 #include "shm/view.h"
 
 enum rhc_verb {
-	RHC_VERB_NONE, RHC_VERB_OPEN, RHC_VERB_CLOSE, RHC_VERB_ISOLATE, RHC_VERB_DISABLE, RHC_VERB_ENABLE,
-	RHC_VERB_RESET, RHC_VERB_LIMIT, RHC_VERB_LIMIT_CLEAR, RHC_VERB_FREE, RHC_VERB_REAP, RHC_VERB_DRAIN,
-	RHC_VERB_UNDRAIN, RHC_VERB_RESTART, RHC_VERB_REPAIR, RHC_VERB_COUNT
+	RHC_VERB_NONE,
+	RHC_VERB_OPEN,
+	RHC_VERB_CLOSE,
+	RHC_VERB_ISOLATE,
+	RHC_VERB_DISABLE,
+	RHC_VERB_ENABLE,
+	RHC_VERB_RESET,
+	RHC_VERB_LIMIT,
+	RHC_VERB_LIMIT_CLEAR,
+	RHC_VERB_FREE,
+	RHC_VERB_REAP,
+	RHC_VERB_DRAIN,
+	RHC_VERB_UNDRAIN,
+	RHC_VERB_RESTART,
+	RHC_VERB_REPAIR,
+	RHC_VERB_COUNT
 };
 const char *rhc_verb_name(enum rhc_verb verb);
 
@@ -52,20 +66,27 @@ int rhc_admin_breaker(struct rhc_admin *a, uint32_t upstream, enum rhc_verb verb
 /* -ERANGE: 0, or more slots than the segment has. */
 int rhc_admin_limit(struct rhc_admin *a, uint32_t upstream, uint32_t limit, uint64_t until_ms,
                     const char *reason, uint64_t now_ms, struct rhc_change *ret);
-int rhc_admin_limit_clear(struct rhc_admin *a, uint32_t upstream, const char *reason, uint64_t now_ms,
-                          struct rhc_change *ret);
+int rhc_admin_limit_clear(struct rhc_admin *a, uint32_t upstream, const char *reason,
+			  uint64_t now_ms, struct rhc_change *ret);
 
 /* Free one slot.  -EBUSY its owner is alive, unless force; -ENOENT it is free. */
 int rhc_admin_free_slot(struct rhc_admin *a, uint32_t upstream, uint32_t slot, bool force,
                         const char *reason, uint64_t now_ms, struct rhc_change *ret);
 
-/* Clean up after a dead worker.  -EBUSY alive.  force is for a worker that got SIGKILL but cannot leave the
- * kernel: its record and slots are cleared while its byte is held; the caller answers for the SIGKILL. */
+/*
+ * Clean up after a dead worker.  -EBUSY alive.  force is for a worker that got SIGKILL but cannot leave
+ * the kernel: its slots, permits and tickets are taken back while its byte is held; its record stays
+ * LIVE until the byte is dropped.  The caller answers for the SIGKILL.
+ */
 int rhc_admin_reap(struct rhc_admin *a, uint32_t worker, bool force, uint64_t now_ms,
                    struct rhc_reaped *ret);
 
-/* Ask one worker (drain, exit) or, with worker = RHC_WORKERS_MAX, the whole sidecar (drain, undrain). */
-int rhc_admin_drain(struct rhc_admin *a, uint32_t worker, bool on, const char *reason, uint64_t now_ms);
+/*
+ * Ask one worker (drain, exit) or, with worker = RHC_WORKERS_MAX, the whole sidecar (drain,
+ * undrain).
+ */
+int rhc_admin_drain(struct rhc_admin *a, uint32_t worker, bool on, const char *reason,
+		    uint64_t now_ms);
 int rhc_admin_restart(struct rhc_admin *a, uint32_t worker, const char *reason, uint64_t now_ms);
 
 /* Counters and histograms of one upstream begin at 0 again, for `since_reset` readers. */

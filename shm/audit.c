@@ -45,7 +45,8 @@ static void find(struct audit *a, enum rhc_finding_what what, uint32_t index, ui
 }
 
 /* Returns whether the slot is held. */
-static bool audit_slot(struct audit *a, uint32_t i, uint64_t word, bool hint, const _Atomic uint64_t *slot)
+static bool audit_slot(struct audit *a, uint32_t i, uint64_t word, bool hint,
+		       const _Atomic uint64_t *slot)
 {
 	uint32_t owner = RHC_SLOT_OWNER(word) - 1;
 

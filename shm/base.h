@@ -2,9 +2,10 @@
  * shm/base.h - the few macros, limits and small inlines that shm, ctl and sidecar share.
  *
  * Never    depends on anything but libc; holds no state.
- * Time     now_ms everywhere in shm is CLOCK_MONOTONIC in milliseconds, absolute (not relative to the
- *          segment).  A segment of another boot or another time namespace is refused, so the figure
- *          means the same to every process that maps it.  now_ns is the same clock in nanoseconds.
+ * Time     now_ms everywhere in shm is CLOCK_MONOTONIC in milliseconds, absolute (not relative to
+ *          the segment).  A segment of another boot or another time namespace is refused, so the
+ *          figure means the same to every process that maps it.  now_ns is the same clock in
+ *          nanoseconds.
  */
 #ifndef RHC_SHM_BASE_H
 #define RHC_SHM_BASE_H
@@ -90,10 +91,10 @@ static inline uint64_t rhc_hash(uint64_t seed, const void *data, size_t len)
  */
 #ifdef RHC_FAULTS
 extern void (*rhc_fault_hook)(const char *name);
-#define RHC_FI(name)                                                                                \
-	do {                                                                                        \
-		if (rhc_fault_hook)                                                                 \
-			rhc_fault_hook(name);                                                       \
+#define RHC_FI(name)                          \
+	do {                                  \
+		if (rhc_fault_hook)           \
+			rhc_fault_hook(name); \
 	} while (0)
 #else
 #define RHC_FI(name) ((void)0)

@@ -26,7 +26,8 @@ void rhc_breaker_init(struct rhc_breaker_ref *b, struct rhc_worker *w, uint32_t 
 	b->upstream = upstream;
 	b->ctr = rhc_seg_ctr(w->seg, w->index, upstream);
 	b->win = rhc_seg_win(w->seg, upstream, 0);
-	b->random = (w->index + 1) * UINT32_C(0x9e3779b9) ^ w->inc * UINT32_C(0x85ebca6b) ^ upstream;
+	b->random =
+		(w->index + 1) * UINT32_C(0x9e3779b9) ^ w->inc * UINT32_C(0x85ebca6b) ^ upstream;
 	b->random |= 1; /* xorshift must not be 0 */
 }
 
@@ -56,7 +57,8 @@ struct rhc_outage rhc_outage_of(const struct rhc_up *up, const struct rhc_breake
 	if (b->state == RHC_BRK_CLOSED)
 		return (struct rhc_outage){ 0 };
 	if (word && rhc_bits(word, 3, 20) == rhc_bits(gen, 0, 20))
-		return (struct rhc_outage){ rhc_bits(word, 23, 41), (uint32_t)rhc_bits(word, 0, 3) };
+		return (struct rhc_outage){ rhc_bits(word, 23, 41),
+					    (uint32_t)rhc_bits(word, 0, 3) };
 	/* Its opener died between the two words: half-open since is the best that is left. */
 	return (struct rhc_outage){ b->entered_ms, 0 };
 }
@@ -78,8 +80,8 @@ static uint64_t count20(uint64_t n)
 }
 
 /* In breaker's terms: what was counted when it tripped. */
-static void tripped_by(const struct rhc_breaker *from, enum rhc_trip trip, const struct rhc_window *w,
-                       uint64_t *failures, uint64_t *total)
+static void tripped_by(const struct rhc_breaker *from, enum rhc_trip trip,
+		       const struct rhc_window *w, uint64_t *failures, uint64_t *total)
 {
 	*failures = trip == RHC_TRIP_CONSECUTIVE ? from->failures + 1 : trip == RHC_TRIP_PROBE;
 	*total = *failures;
@@ -92,8 +94,9 @@ static void tripped_by(const struct rhc_breaker *from, enum rhc_trip trip, const
 	}
 }
 
-void rhc_breaker_note(struct rhc_up *up, const struct rhc_breaker *from, const struct rhc_breaker *to,
-                      enum rhc_trip trip, const struct rhc_window *window, uint64_t now_ms)
+void rhc_breaker_note(struct rhc_up *up, const struct rhc_breaker *from,
+		      const struct rhc_breaker *to, enum rhc_trip trip,
+		      const struct rhc_window *window, uint64_t now_ms)
 {
 	struct rhc_outage outage = rhc_outage_of(up, from);
 	uint64_t failures, total;
@@ -162,8 +165,8 @@ static uint32_t reopens_of(const struct rhc_breaker_ref *b, const struct rhc_bre
 }
 
 /*
- * Run one input through the policy and the word.  True if it was of the current generation at the instant
- * that counted.  *word is what was found last.
+ * Run one input through the policy and the word.  True if it was of the current generation at the
+ * instant that counted.  *word is what was found last.
  */
 static bool apply(struct rhc_breaker_ref *b, struct rhc_breaker_in *in, unsigned error)
 {
@@ -181,8 +184,8 @@ static bool apply(struct rhc_breaker_ref *b, struct rhc_breaker_in *in, unsigned
 			return false;
 		if (brk.state == RHC_BRK_CLOSED &&
 		    (in->what == RHC_BRK_IN_FAIL || in->what == RHC_BRK_IN_SLOW))
-			rhc_window_sum(b->win, b->w->seg->hdr.max_workers, &policy, &brk, in->now_ms,
-			               &in->window);
+			rhc_window_sum(b->win, b->w->seg->hdr.max_workers, &policy, &brk,
+				       in->now_ms, &in->window);
 		in->reopens = reopens_of(b, &brk);
 		next = rhc_breaker_next(brk, &policy, in, &trip);
 		new = rhc_breaker_pack(&next);
@@ -233,7 +236,8 @@ int64_t rhc_permit_left_ms(uint64_t word, uint64_t now_ms)
 {
 	uint64_t diff = (rhc_bits(word, 24, 24) - now_ms / LEASE_UNIT) & LEASE_MASK;
 	/* signed: 24 days ahead or behind */
-	int64_t units = diff > LEASE_MASK / 2 ? (int64_t)diff - (int64_t)LEASE_MASK - 1 : (int64_t)diff;
+	int64_t units =
+		diff > LEASE_MASK / 2 ? (int64_t)diff - (int64_t)LEASE_MASK - 1 : (int64_t)diff;
 
 	return units * LEASE_UNIT - (int64_t)(now_ms % LEASE_UNIT);
 }
@@ -246,7 +250,8 @@ static void drop_permit(struct rhc_breaker_ref *b, const struct rhc_permit *perm
 		return;
 	RHC_FI("permit.release");
 	/* Fails if the lease ran out and somebody took it over: then it is not ours to free. */
-	atomic_compare_exchange_strong(&b->up->permit[permit->slot & (RHC_PROBES_MAX - 1)], &word, 0);
+	atomic_compare_exchange_strong(&b->up->permit[permit->slot & (RHC_PROBES_MAX - 1)], &word,
+				       0);
 }
 
 static void corrupt(struct rhc_breaker_ref *b, uint64_t word, uint64_t what, uint32_t index,
@@ -279,8 +284,9 @@ static bool take_permit(struct rhc_breaker_ref *b, uint32_t k, uint64_t mine, ui
 }
 
 /* PROBE, REFUSE (all out), or PASS for "the breaker moved on, look again". */
-static enum rhc_admit take_probe(struct rhc_breaker_ref *b, uint32_t gen, const struct rhc_policy *policy,
-                                 uint64_t now_ms, struct rhc_permit *ret)
+static enum rhc_admit take_probe(struct rhc_breaker_ref *b, uint32_t gen,
+				 const struct rhc_policy *policy, uint64_t now_ms,
+				 struct rhc_permit *ret)
 {
 	uint64_t mine = permit_word(b, gen, now_ms + policy->lease_ms);
 
@@ -291,7 +297,10 @@ static enum rhc_admit take_probe(struct rhc_breaker_ref *b, uint32_t gen, const 
 			continue;
 		*ret = (struct rhc_permit){ PERMIT_PROBE, (uint8_t)k, gen, mine };
 		RHC_FI("permit.taken");
-		/* The instant of admission: the breaker may have moved between its load and our CAS. */
+		/*
+		 * The instant of admission: the breaker may have moved between its load and our
+		 * CAS.
+		 */
 		brk = rhc_breaker_unpack(load(b->up), NULL);
 		if (brk.state == RHC_BRK_HALF_OPEN && brk.gen == gen)
 			return RHC_ADMIT_PROBE;
@@ -304,8 +313,8 @@ static enum rhc_admit take_probe(struct rhc_breaker_ref *b, uint32_t gen, const 
 
 /* ---- admit ---- */
 
-static enum rhc_admit refuse(struct rhc_breaker_ref *b, enum rhc_breaker_state state, uint64_t after_ms,
-                             struct rhc_refused *ret)
+static enum rhc_admit refuse(struct rhc_breaker_ref *b, enum rhc_breaker_state state,
+			     uint64_t after_ms, struct rhc_refused *ret)
 {
 	*ret = (struct rhc_refused){ state, rhc_max_u64(after_ms, 1) };
 	rhc_ctr_inc(b->ctr, RHC_CTR_brk_rejected);
@@ -384,7 +393,8 @@ static bool renew(struct rhc_breaker_ref *b, struct rhc_permit *permit, uint64_t
 	rhc_policy_load(b->up, &policy);
 	new = permit_word(b, permit->gen, now_ms + policy.lease_ms);
 	RHC_FI("permit.renew");
-	if (!atomic_compare_exchange_strong(&b->up->permit[permit->slot & (RHC_PROBES_MAX - 1)], &old, new))
+	if (!atomic_compare_exchange_strong(&b->up->permit[permit->slot & (RHC_PROBES_MAX - 1)],
+					    &old, new))
 		return false;
 	permit->word = new;
 	return true;
@@ -418,8 +428,8 @@ static void count_probe(struct rhc_breaker_ref *b, enum rhc_outcome outcome)
 	                                                  : RHC_CTR_brk_probe_ok);
 }
 
-static bool verdict(struct rhc_breaker_ref *b, const struct rhc_permit *permit, enum rhc_outcome outcome,
-                    unsigned error, uint64_t now_ms)
+static bool verdict(struct rhc_breaker_ref *b, const struct rhc_permit *permit,
+		    enum rhc_outcome outcome, unsigned error, uint64_t now_ms)
 {
 	uint64_t word = load(b->up);
 	struct rhc_breaker brk = rhc_breaker_unpack(word, NULL);

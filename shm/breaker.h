@@ -2,18 +2,20 @@
  * shm/breaker.h - circuit breaker of one upstream, shared by every worker.
  *
  * Shape    one word `state:3 | gen:20 | arg:41` (rhc_up.brk) decides; each transition is one
- *          compare-exchange of it and adds 1 to the generation.  Words beside it (outage, trip, last
- *          failure) are valid only for the generation they name, so a lost one misleads nobody.
+ *          compare-exchange of it and adds 1 to the generation.  Words beside it (outage, trip,
+ *          last failure) are valid only for the generation they name, so a lost one misleads
+ *          nobody.
  * Policy   rhc_breaker_next(): pure, a value in and a value out.  The rest is a rim of atomics.
  * Writers  any worker of any process; rhcctl through shm/admin.h.
  * Healthy  admit is one load, a success stores nothing (with a window: one own word).
  * Stale    a result counts only in the generation it was admitted under.
- * Probes   half_open_max owner words with a lease; a dead owner's is taken back by the reaper, a silent
- *          owner's by whoever asks after the lease, an abandoned one at once.  None needs a verdict.
+ * Probes   half_open_max owner words with a lease; a dead owner's is taken back by the reaper, a
+ *          silent owner's by whoever asks after the lease, an abandoned one at once.  None needs a
+ *          verdict.
  * Windows  per-worker buckets, summed only when a failure (or a slow call) arrives.
- * Order    brk and permits seq_cst: permit CAS / re-read of brk against brk CAS / look at permits is a
- *          Dekker pair.  Window words relaxed, but seq_cst where a failure stores and then sums: of two
- *          last failures at once at least one sees both.
+ * Order    brk and permits seq_cst: permit CAS / re-read of brk against brk CAS / look at permits
+ *          is a Dekker pair.  Window words relaxed, but seq_cst where a failure stores and then
+ *          sums: of two last failures at once at least one sees both.
  * Never    allocates, blocks, logs, reads a clock.
  */
 #ifndef RHC_SHM_BREAKER_H
@@ -32,8 +34,13 @@ enum rhc_breaker_state {
 };
 
 enum rhc_trip { /* why it opened */
-	RHC_TRIP_NONE, RHC_TRIP_CONSECUTIVE, RHC_TRIP_FAILURE_RATE, RHC_TRIP_SLOW_RATE, RHC_TRIP_PROBE,
-	RHC_TRIP_MANUAL, RHC_TRIP_COUNT
+		RHC_TRIP_NONE,
+		RHC_TRIP_CONSECUTIVE,
+		RHC_TRIP_FAILURE_RATE,
+		RHC_TRIP_SLOW_RATE,
+		RHC_TRIP_PROBE,
+		RHC_TRIP_MANUAL,
+		RHC_TRIP_COUNT
 };
 
 /* The word, unpacked. */
@@ -49,7 +56,9 @@ struct rhc_breaker {
 };
 
 uint64_t rhc_breaker_pack(const struct rhc_breaker *b);
-/* Total: any word gives some breaker; a state that cannot be reads as CLOSED and *ret_bad is set. */
+/*
+ * Total: any word gives some breaker; a state that cannot be reads as CLOSED and *ret_bad is set.
+ */
 struct rhc_breaker rhc_breaker_unpack(uint64_t word, bool *ret_bad);
 
 enum rhc_breaker_input {
@@ -80,8 +89,8 @@ struct rhc_breaker_in {
 };
 
 /*
- * The policy, pure: where the breaker goes.  An equal value means nothing to store.  A result of another
- * generation changes nothing.  *ret_trip says why it opened, RHC_TRIP_NONE if it did not.
+ * The policy, pure: where the breaker goes.  An equal value means nothing to store.  A result of
+ * another generation changes nothing.  *ret_trip says why it opened, RHC_TRIP_NONE if it did not.
  */
 struct rhc_breaker rhc_breaker_next(struct rhc_breaker b, const struct rhc_policy *policy,
                                     const struct rhc_breaker_in *in, enum rhc_trip *ret_trip);
@@ -125,15 +134,15 @@ struct rhc_refused { /* why, for the answer */
 
 /*
  * Ask to send one attempt.  Cannot fail.
- * Whoever gets PASS or PROBE owes exactly one rhc_breaker_record() with *ret_permit.  For REFUSE the permit
- * is {0}, *ret_refused is set, and there is nothing to record.
+ * Whoever gets PASS or PROBE owes exactly one rhc_breaker_record() with *ret_permit.  For REFUSE
+ * the permit is {0}, *ret_refused is set, and there is nothing to record.
  */
 enum rhc_admit rhc_breaker_admit(struct rhc_breaker_ref *b, uint64_t now_ms,
                                  struct rhc_permit *ret_permit, struct rhc_refused *ret_refused);
 
 /*
- * Ask again with a permit, after waiting for a slot: still good (a probe's lease starts anew), exchanged for
- * a new one, or refused.  The old permit is used up in every case.
+ * Ask again with a permit, after waiting for a slot: still good (a probe's lease starts anew),
+ * exchanged for a new one, or refused.  The old permit is used up in every case.
  */
 enum rhc_admit rhc_breaker_readmit(struct rhc_breaker_ref *b, uint64_t now_ms,
                                    struct rhc_permit *permit, struct rhc_refused *ret_refused);
@@ -163,8 +172,9 @@ struct rhc_outage {
 /* Outage the breaker value b belongs to; derived from b where the word is missing. */
 struct rhc_outage rhc_outage_of(const struct rhc_up *up, const struct rhc_breaker *b);
 /* After a transition from -> to won by this process. */
-void rhc_breaker_note(struct rhc_up *up, const struct rhc_breaker *from, const struct rhc_breaker *to,
-                      enum rhc_trip trip, const struct rhc_window *window, uint64_t now_ms);
+void rhc_breaker_note(struct rhc_up *up, const struct rhc_breaker *from,
+		      const struct rhc_breaker *to, enum rhc_trip trip,
+		      const struct rhc_window *window, uint64_t now_ms);
 struct rhc_trip_info {
 	enum rhc_trip why;
 	uint32_t failures, total;

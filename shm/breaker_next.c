@@ -177,7 +177,8 @@ static struct rhc_breaker tick(struct rhc_breaker b, uint64_t now_ms)
 	}
 }
 
-static struct rhc_breaker force(struct rhc_breaker b, enum rhc_breaker_state state, uint64_t until_ms)
+static struct rhc_breaker force(struct rhc_breaker b, enum rhc_breaker_state state,
+				uint64_t until_ms)
 {
 	b = enter(b, state);
 	b.until_ms = until_ms;

@@ -1,6 +1,6 @@
 /*
- * A worker's side: claim, wait, release.  The proof in prose is in shm/README.md, the orders are argued in shm/bulkhead.h; every
- * atomic here without an explicit order is seq_cst.
+ * A worker's side: claim, wait, release.  The proof in prose is in shm/README.md, the orders are
+ * argued in shm/bulkhead.h; every atomic here without an explicit order is seq_cst.
  */
 #include "shm/bulkhead.h"
 
@@ -35,7 +35,9 @@ static uint64_t in_limit(uint32_t word, uint32_t limit)
 {
 	uint32_t first = word * 64;
 
-	return limit >= first + 64 ? UINT64_MAX : limit <= first ? 0 : (UINT64_C(1) << (limit - first)) - 1;
+	return limit >= first + 64 ? UINT64_MAX
+	       : limit <= first    ? 0
+				   : (UINT64_C(1) << (limit - first)) - 1;
 }
 
 static void pass_baton(struct rhc_bulkhead *b, uint64_t now_ms, uint64_t *wake)
@@ -121,8 +123,8 @@ static bool claim_in(struct rhc_bulkhead *b, uint32_t word_index, uint64_t bits,
 }
 
 /* Hint words [from, to).  Mostly they are 0 when we come here: the loop is tight for that. */
-static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, uint32_t limit, uint64_t word,
-                        bool *back, uint32_t *ret)
+static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, uint32_t limit,
+			uint64_t word, bool *back, uint32_t *ret)
 {
 	for (uint32_t at = from; at < to; at++) {
 		uint64_t bits = rhc_load(&b->hints[at]);
@@ -134,10 +136,12 @@ static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, uint
 }
 
 /* From the worker's home on, once around: workers that start apart seldom meet. */
-static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, bool *back, uint32_t *ret)
+static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, bool *back,
+			 uint32_t *ret)
 {
 	uint32_t home = (uint32_t)((uint64_t)b->home * limit >> 32), at = home / 64;
-	uint64_t bits = rhc_load(&b->hints[at]) & in_limit(at, limit), from_home = UINT64_MAX << home % 64;
+	uint64_t bits = rhc_load(&b->hints[at]) & in_limit(at, limit),
+		 from_home = UINT64_MAX << home % 64;
 
 	return claim_in(b, at, bits & from_home, word, back, ret) ||
 	       claim_range(b, at + 1, (limit + 63) / 64, limit, word, back, ret) ||
@@ -147,7 +151,10 @@ static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, 
 
 /* ---- admission: never above the limit of that instant ---- */
 
-/* Index i is claimed.  May it stay?  Under one ctl: below the limit, and, while draining, not one too many. */
+/*
+ * Index i is claimed.  May it stay?  Under one ctl: below the limit, and, while draining, not one
+ * too many.
+ */
 static bool admitted(struct rhc_bulkhead *b, uint32_t i)
 {
 	for (unsigned round = 0; round < RHC_ADMIT_ROUNDS; round++) {
@@ -168,7 +175,8 @@ static bool admitted(struct rhc_bulkhead *b, uint32_t i)
 }
 
 /* A claim given back is a release: somebody may have been refused because of it. */
-static void give_back(struct rhc_bulkhead *b, uint32_t i, uint64_t word, uint64_t now_ms, uint64_t *wake)
+static void give_back(struct rhc_bulkhead *b, uint32_t i, uint64_t word, uint64_t now_ms,
+		      uint64_t *wake)
 {
 	uint64_t old = word, others = 0;
 
@@ -176,12 +184,16 @@ static void give_back(struct rhc_bulkhead *b, uint32_t i, uint64_t word, uint64_
 	if (!atomic_compare_exchange_strong(&b->slots[rhc_slot_at(b->cap, i)], &old, 0))
 		return;
 	rhc_bulkhead_freed(b->w->seg, b->upstream, i, b->w->index, now_ms, &others);
-	/* Not ourselves: we have just looked, and looking again at once would spin while it drains. */
+	/*
+	 * Not ourselves: we have just looked, and looking again at once would spin while it
+	 * drains.
+	 */
 	*wake |= others & ~me(b);
 }
 
 /* Claim and be admitted.  `turn`: it is our turn in the queue, so while draining we may claim. */
-static bool take(struct rhc_bulkhead *b, bool turn, uint64_t now_ms, struct rhc_slot *ret, uint64_t *wake)
+static bool take(struct rhc_bulkhead *b, bool turn, uint64_t now_ms, struct rhc_slot *ret,
+		 uint64_t *wake)
 {
 	struct rhc_ctl c = rhc_ctl_load(b->up, b->cap);
 	uint64_t word;
@@ -216,9 +228,12 @@ static void publish(struct rhc_bulkhead *b)
 		atomic_store_explicit(&b->up->since_ms[b->w->index], b->first->since_ms,
 		                      memory_order_relaxed); /* for display */
 	RHC_FI("head.store");
-	/* seq_cst: published before we look at the slots; a releaser frees before it looks at us. */
+	/*
+	 * seq_cst: published before we look at the slots; a releaser frees before it looks at us.
+	 */
 	atomic_store(&b->up->head[b->w->index],
-	             rhc_field(rhc_min_u64(b->waiters, RHC_WAITING_MAX), 48, 16) | rhc_field(ticket, 0, 48));
+		     rhc_field(rhc_min_u64(b->waiters, RHC_WAITING_MAX), 48, 16) |
+			     rhc_field(ticket, 0, 48));
 	if (b->first == NULL) {
 		RHC_FI("waitmask.clear");
 		atomic_fetch_and(&b->up->waitmask, ~me(b));
@@ -281,10 +296,12 @@ void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t up
 }
 
 /*
- * The usual case of take(): the slot this worker freed last is free, and ctl is the same before and after the
- * claim and does not drain, which is all that admitted() asks.  False: nothing was taken, go the long way.
+ * The usual case of take(): the slot this worker freed last is free, and ctl is the same before
+ * and after the claim and does not drain, which is all that admitted() asks.  False: nothing was
+ * taken, go the long way.
  */
-static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret, uint64_t *wake)
+static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret,
+			     uint64_t *wake)
 {
 	uint64_t ctl = rhc_load(&b->up->ctl), free = 0, word;
 	uint32_t last = b->lifo[(b->lifo_top - 1) % RHC_LIFO], i = last & 0xffff, at = last >> 16;
@@ -317,8 +334,8 @@ enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms, struct r
 	return RHC_TAKE_GOT;
 }
 
-struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
-                                     uint64_t *wake)
+struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms,
+				     struct rhc_slot *ret_slot, uint64_t *wake)
 {
 	struct rhc_waiter *waiter = b->first;
 
@@ -337,7 +354,8 @@ struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms, st
 	return waiter;
 }
 
-static void tell(struct rhc_bulkhead *b, enum rhc_event_type type, uint64_t now_ms, uint64_t a, uint64_t c)
+static void tell(struct rhc_bulkhead *b, enum rhc_event_type type, uint64_t now_ms, uint64_t a,
+		 uint64_t c)
 {
 	if (b->told_ms && now_ms < b->told_ms + TOLD_MS)
 		return;
@@ -369,7 +387,10 @@ enum rhc_take rhc_bulkhead_wait(struct rhc_bulkhead *b, struct rhc_waiter *waite
 		return RHC_TAKE_QUEUE_FULL;
 	}
 	enqueue(b, waiter, now_ms);
-	/* Look again after publishing.  Not the first here: then the first has looked, and is awaited. */
+	/*
+	 * Look again after publishing.  Not the first here: then the first has looked, and is
+	 * awaited.
+	 */
 	if (b->first == waiter && rhc_bulkhead_poll(b, now_ms, ret_slot, wake))
 		return RHC_TAKE_GOT;
 	if (queue_too_long(b, now_ms)) {
@@ -419,7 +440,8 @@ void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_
 		return;
 	RHC_FI("slot.freed");
 	/* Lazy: mostly the bit is still on and nobody waits, and nothing shared is stored. */
-	if ((rhc_load(&b->hints[old.index / 64]) >> old.index % 64 & 1) == 0 || rhc_load(&b->up->waitmask))
+	if ((rhc_load(&b->hints[old.index / 64]) >> old.index % 64 & 1) == 0 ||
+	    rhc_load(&b->up->waitmask))
 		rhc_bulkhead_freed(b->w->seg, b->upstream, old.index, b->w->index, now_ms, wake);
 	ctl = rhc_load(&b->up->ctl);
 	if (old.index < RHC_CTL_LIMIT(ctl))

@@ -1,23 +1,28 @@
 /*
- * shm/bulkhead.h - max_concurrency of one upstream, exact over all workers, first come first served.
+ * shm/bulkhead.h - max_concurrency of one upstream, exact over all workers, first come first
+ * served.
  *
- * Shape    slot word `count:16 | taken_at:22 (64 ms) | inc:16 | owner+1:10`, 0 = free.  One CAS takes the
- *          slot and names its owner; in use is counted, never stored, so it cannot drift.
- *          hint bit: "maybe free"; lazy: taking leaves it, a failed look clears it, giving back sets it.
- *          ctl `limit:20 | hw:20 | epoch:24`: indices < limit may be claimed; hw > limit = draining.
- *          head[worker] `waiters:16 | oldest ticket:48`, waitmask bit per worker with waiters.
- * Waiting  pull: a waiter publishes its worker's oldest ticket; whoever frees a slot wakes the worker with
- *          the smallest; only that one takes.  No call here blocks.
- * Wake     functions OR into *wake the workers whose eventfd the caller must write, bit = index.  The
- *          caller's own bit means: rhc_bulkhead_poll() again before sleeping.  While it has waiters a
- *          worker also polls on a 5 ms tick: that covers rhcctl, other generations and the dead.
- * Rules    look again after publishing; the reaper wakes everybody; who got a slot, who gives up and who
- *          puts a hint back passes the baton (any hint set: wake the smallest); a claim given back is a
- *          release.  Each has a counterexample without it.
- * Fair     local FIFO + global ticket; a published waiter is overtaken at most once per other worker.  A
- *          worker without a beat for RHC_STALL_MS is passed over, ownership never follows time.
- * Order    all words seq_cst: publish / look at slots against free / look at tickets; clear hint / re-read
- *          slot against free / read hint; claim / re-read ctl against change ctl / read slots.
+ * Shape    slot word `count:16 | taken_at:22 (64 ms) | inc:16 | owner+1:10`, 0 = free.  One CAS
+ *          takes the slot and names its owner; in use is counted, never stored, so it cannot drift.
+ *          hint bit: "maybe free"; lazy: taking leaves it, a failed look clears it, giving back
+ *          sets it. ctl `limit:20 | hw:20 | epoch:24`: indices < limit may be claimed; hw > limit
+ *          = draining. head[worker] `waiters:16 | oldest ticket:48`, waitmask bit per worker with
+ *          waiters.
+ * Waiting  pull: a waiter publishes its worker's oldest ticket; whoever frees a slot wakes the
+ *          worker with the smallest; only that one takes.  No call here blocks.
+ * Wake     functions OR into *wake the workers whose eventfd the caller must write, bit = index. 
+ *          The caller's own bit means: rhc_bulkhead_poll() again before sleeping.  While it has
+ *          waiters a worker also polls on a 5 ms tick: that covers rhcctl, other generations and
+ *          the dead.
+ * Rules    look again after publishing; the reaper wakes everybody; who got a slot, who gives up
+ *          and who puts a hint back passes the baton (any hint set: wake the smallest); a claim
+ *          given back is a release.  Each has a counterexample without it.
+ * Fair     local FIFO + global ticket; a published waiter is overtaken at most once per other
+ *          worker.  A worker without a beat for RHC_STALL_MS is passed over, ownership never
+ *          follows time.
+ * Order    all words seq_cst: publish / look at slots against free / look at tickets; clear hint /
+ *          re-read slot against free / read hint; claim / re-read ctl against change ctl / read
+ *          slots.
  * Healthy  writes one own slot word, nothing else.
  * Never    allocates, blocks, logs, reads a clock.
  */
@@ -50,7 +55,10 @@ struct rhc_slot {
 	uint32_t at; /* rhc_slot_at(cap, index) */
 };
 
-/* One waiting attempt: the caller's memory, embedded in its object; untouched by the caller while waiting. */
+/*
+ * One waiting attempt: the caller's memory, embedded in its object; untouched by the caller while
+ * waiting.
+ */
 struct rhc_waiter {
 	struct rhc_waiter *prev, *next;
 	uint64_t ticket; /* 0 = not waiting */
@@ -85,20 +93,20 @@ enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms, struct r
                                uint64_t *wake);
 
 /*
- * Queue up after FULL.  GOT (a slot came free meanwhile and nobody was before us), WAITING, or QUEUE_FULL.
- * max_waiting is exact upwards: never more wait; two that arrive at once may both be refused at the last
- * place.  While draining this is the only way to a slot: an attempt that may not wait calls wait and, if
- * WAITING, cancel.
+ * Queue up after FULL.  GOT (a slot came free meanwhile and nobody was before us), WAITING, or
+ * QUEUE_FULL. max_waiting is exact upwards: never more wait; two that arrive at once may both be
+ * refused at the last place.  While draining this is the only way to a slot: an attempt that may
+ * not wait calls wait and, if WAITING, cancel.
  */
 enum rhc_take rhc_bulkhead_wait(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
                                 struct rhc_slot *ret_slot, uint64_t *wake);
 
 /*
- * On a wake-up and on the tick: the first local waiter, if it is its turn and there is a slot; else NULL.
- * Call until NULL.  The waiter returned is out of the queue.
+ * On a wake-up and on the tick: the first local waiter, if it is its turn and there is a slot;
+ * else NULL. Call until NULL.  The waiter returned is out of the queue.
  */
-struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
-                                     uint64_t *wake);
+struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms,
+				     struct rhc_slot *ret_slot, uint64_t *wake);
 
 /* Stop waiting (timeout, caller gone).  Not waiting is fine. */
 void rhc_bulkhead_cancel(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
@@ -109,9 +117,9 @@ void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_
                           uint64_t *wake);
 
 /*
- * Bring ctl in line with override and configuration, end an expired override, lower hw, set the hint of a
- * free slot that lost it (an rhcctl killed within `free` is reaped by nobody).  Anyone, any time: from the
- * 1 s tick of workers and the supervisor, after a declare, after an override.
+ * Bring ctl in line with override and configuration, end an expired override, lower hw, set the
+ * hint of a free slot that lost it (an rhcctl killed within `free` is reaped by nobody).  Anyone,
+ * any time: from the 1 s tick of workers and the supervisor, after a declare, after an override.
  */
 void rhc_bulkhead_reconcile(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
                             struct rhc_ring_writer *events, uint64_t *wake);
@@ -130,14 +138,14 @@ uint32_t rhc_bulkhead_in_use(const struct rhc_segment *seg, uint32_t upstream);
 uint32_t rhc_bulkhead_waiting(const struct rhc_segment *seg, uint32_t upstream);
 
 /*
- * For the reaper and rhcctl.  smallest: the worker (a bit, 0 = none) that waits longest; `self` (an index, or
- * RHC_WORKERS_MAX) is never passed over.
+ * For the reaper and rhcctl.  smallest: the worker (a bit, 0 = none) that waits longest; `self`
+ * (an index, or RHC_WORKERS_MAX) is never passed over.
  */
 uint64_t rhc_bulkhead_smallest(const struct rhc_segment *seg, uint32_t upstream, uint32_t self,
                                uint64_t now_ms);
 /* After a slot word went to 0 by another hand than its holder's: hint and wake. */
-void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index, uint32_t self,
-                        uint64_t now_ms, uint64_t *wake);
+void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index,
+			uint32_t self, uint64_t now_ms, uint64_t *wake);
 uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream); /* mask of workers */
 /* Hint on for every free slot; returns how many were off. */
 uint32_t rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream);

@@ -60,7 +60,8 @@ enum rhc_kind rhc_wctr_kind(unsigned counter)
 	return (enum rhc_kind)worker_rows[counter].kind;
 }
 
-static void describe(struct rhc_desc *desc, const struct row *row, enum rhc_where where, uint32_t index)
+static void describe(struct rhc_desc *desc, const struct row *row, enum rhc_where where,
+		     uint32_t index)
 {
 	snprintf(desc->name, sizeof(desc->name), "%s", row->name);
 	snprintf(desc->group, sizeof(desc->group), "%s", row->group);
@@ -70,8 +71,8 @@ static void describe(struct rhc_desc *desc, const struct row *row, enum rhc_wher
 	desc->index = (uint16_t)index;
 }
 
-static void describe_error(struct rhc_desc *desc, const char *what, const char *group, unsigned error,
-                           uint32_t index)
+static void describe_error(struct rhc_desc *desc, const char *what, const char *group,
+			   unsigned error, uint32_t index)
 {
 	snprintf(desc->name, sizeof(desc->name), "%s_%.24s", what, errors[error].name);
 	snprintf(desc->group, sizeof(desc->group), "%s", group);

@@ -1,8 +1,8 @@
 /*
  * shm/counters.h - one row of counters per worker and upstream, one per worker.
  *
- * Writers  one per row: the worker; for row W of the upstream rows whoever holds ADMIN, for row W of the
- *          worker rows the supervisor.  Relaxed load and store, no lock prefix.
+ * Writers  one per row: the worker; for row W of the upstream rows whoever holds ADMIN, for row W
+ *          of the worker rows the supervisor.  Relaxed load and store, no lock prefix.
  * Readers  sum over all rows (shm/view.h).  A row belongs to the index and is continued by the next
  *          incarnation, so sums never fall.
  * Reset    a baseline row that ADMIN writes and readers subtract; no worker's row is touched.

@@ -39,8 +39,9 @@ void rhc_ring_writer_init(struct rhc_ring_writer *rw, const struct rhc_segment *
 	rw->inc = inc;
 	head = atomic_load_explicit(&rw->ring->head, memory_order_acquire);
 	/*
-	 * The predecessor died between its last record and the head, or in a record: step over it, so that a
-	 * number is never used twice.  An odd record keeps its odd seq for ever: readers call it void.
+	 * The predecessor died between its last record and the head, or in a record: step over it, so
+	 * that a number is never used twice.  An odd record keeps its odd seq for ever: readers call it
+	 * void.
 	 */
 	seq = atomic_load_explicit(&rw->ring->rec[head & rw->mask].seq, memory_order_acquire);
 	if (seq == 2 * head + 1 || seq == 2 * head + 2)
@@ -54,8 +55,9 @@ void rhc_event_write(struct rhc_ring_writer *rw, const struct rhc_event *ev)
 	uint64_t upstream = ev->upstream == RHC_NO_UPSTREAM ? 0 : (uint64_t)ev->upstream + 1;
 
 	/*
-	 * Odd before, even after, each payload word release: a reader that acquires a new payload word also
-	 * sees the odd seq that was stored before it, so its second look at seq differs from its first.
+	 * Odd before, even after, each payload word release: a reader that acquires a new payload word
+	 * also sees the odd seq that was stored before it, so its second look at seq differs from its
+	 * first.
 	 */
 	RHC_FI("event.begin");
 	atomic_store_explicit(&rec->seq, 2 * rw->head + 1, memory_order_relaxed);

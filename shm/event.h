@@ -1,12 +1,13 @@
 /*
- * shm/event.h - what happened: a ring of 64-byte records per worker, one of the supervisor, one of ADMIN.
+ * shm/event.h - what happened: a ring of 64-byte records per worker, one of the supervisor, one of
+ * ADMIN.
  *
- * Writers  one per ring: the worker, the supervisor, the holder of the ADMIN byte; a reaper that holds a
- *          dead worker's byte writes that worker's ring.
+ * Writers  one per ring: the worker, the supervisor, the holder of the ADMIN byte; a reaper that
+ *          holds a dead worker's byte writes that worker's ring.
  * Readers  any; they never store.  Lossy by design: the head tells how many were lost.
  * Order    writer: seq odd (relaxed), payload (release each), seq even (release), head (release).
- *          Reader: seq (acquire), payload (acquire each), seq again.  No fences: ThreadSanitizer does not
- *          model them.
+ *          Reader: seq (acquire), payload (acquire each), seq again.  No fences: ThreadSanitizer
+ *          does not model them.
  * Crash    a killed writer leaves at most one odd record, in its own ring; readers call it void.
  */
 #ifndef RHC_SHM_EVENT_H

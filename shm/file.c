@@ -97,7 +97,8 @@ int rhc_file_open(const char *path, enum rhc_access access, const struct rhc_fil
                   int *ret_fd, uint64_t *ret_size, struct rhc_refusal *r)
 {
 	/* O_NONBLOCK: the open of a FIFO must not wait for its other end. */
-	int flags = (access == RHC_WRITE ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+	int flags = (access == RHC_WRITE ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC |
+		    O_NONBLOCK | O_NOCTTY;
 	auto_close int fd = open(path, flags);
 	struct stat st;
 	int rc;
@@ -138,7 +139,8 @@ void rhc_file_boot(uint8_t ret_boot[16], uint64_t *ret_timens)
 	if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0) {
 		for (const char *p = text; *p && nibbles < 32; p++) {
 			if (hex(*p) >= 0) {
-				ret_boot[nibbles / 2] = (uint8_t)(ret_boot[nibbles / 2] << 4 | hex(*p));
+				ret_boot[nibbles / 2] =
+					(uint8_t)(ret_boot[nibbles / 2] << 4 | hex(*p));
 				nibbles++;
 			}
 		}

@@ -35,7 +35,10 @@ struct rhc_file_new {
 	char temp[RHC_PATH_MAX]; /* "" while the file has no name at all */
 };
 
-/* A file of that size without a name, or with a temporary one where O_TMPFILE or /proc is missing. */
+/*
+ * A file of that size without a name, or with a temporary one where O_TMPFILE or /proc is
+ * missing.
+ */
 int rhc_file_begin(struct rhc_file_new *file, const char *path, uint32_t mode, uint64_t size,
                    bool allow_disk, struct rhc_refusal *r);
 /* Give it its name; -EEXIST if somebody was first.  Afterwards the descriptor is the caller's. */

@@ -2,8 +2,9 @@
  * shm/histogram.h - durations in 64 log-linear buckets.
  *
  * Shape    63 edges from a first one of the histogram's own (100 us for requests), ten per decade
- *          1 1.2 1.5 2 2.5 3 4 5 6 8, then +Inf.  A value belongs to the first edge that is not below it,
- *          as in Prometheus; 5 ms, 10 ms, 25 ms ... 120 s are edges, so `le` counts are exact.
+ *          1 1.2 1.5 2 2.5 3 4 5 6 8, then +Inf.  A value belongs to the first edge that is not
+ *          below it, as in Prometheus; 5 ms, 10 ms, 25 ms ... 120 s are edges, so `le` counts are
+ *          exact.
  * Writers  one per histogram; relaxed load and store.
  * Never    merge by averaging quantiles: add buckets (rhc_hist_add), then ask.
  */

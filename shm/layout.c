@@ -144,7 +144,8 @@ static bool power_of_two(uint32_t n, uint32_t low, uint32_t high)
 static bool counts_valid(const struct rhc_hdr *h)
 {
 	return h->max_workers >= 1 && h->max_workers <= RHC_WORKERS_MAX && h->max_upstreams >= 1 &&
-	       h->max_upstreams <= RHC_UPSTREAMS_MAX && power_of_two(h->slots_cap, 64, RHC_SLOTS_MAX) &&
+	       h->max_upstreams <= RHC_UPSTREAMS_MAX &&
+	       power_of_two(h->slots_cap, 64, RHC_SLOTS_MAX) &&
 	       power_of_two(h->ring_len, 16, 1 << 16) && h->win_buckets == RHC_WIN_BUCKETS &&
 	       h->hist_buckets == RHC_HIST_BUCKETS && h->n_uctr >= 1 && h->n_uctr <= 4096 &&
 	       h->n_wctr >= 1 && h->n_wctr <= 4096 && h->n_hist >= 1 && h->n_hist <= 64 &&

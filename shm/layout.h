@@ -3,13 +3,13 @@
  *
  * Shape    header (4096) | desc[] | worker[W] | up[U] | slots[U][cap] | hints[U][cap/64] |
  *          win[U][W] | ctr[W+2][U] | wctr[W+1] | hist[W+1][U] | ring[W+2]
- *          Row W of ctr belongs to whoever holds the ADMIN byte, row W+1 is the baseline that a reset
- *          writes; row W of wctr is the supervisor's; row W of hist is the baseline; ring W is the
- *          supervisor's, ring W+1 ADMIN's.
+ *          Row W of ctr belongs to whoever holds the ADMIN byte, row W+1 is the baseline that a
+ *          reset writes; row W of wctr is the supervisor's; row W of hist is the baseline; ring W
+ *          is the supervisor's, ring W+1 ADMIN's.
  * Writers  said at each struct.  Header fields above ->crc are never stored to after publish.
  * Readers  address with the private copy of the header alone (struct rhc_segment.hdr).
- * Never    a pointer, a lock or a length that is believed.  Anything added needs RHC_ABI_MINOR, anything
- *          moved RHC_ABI_MAJOR; tests/shm/layout.golden makes a forgotten one fail.
+ * Never    a pointer, a lock or a length that is believed.  Anything added needs RHC_ABI_MINOR,
+ *          anything moved RHC_ABI_MAJOR; tests/shm/layout.golden makes a forgotten one fail.
  * See      shm/README.md, "Byte map".
  */
 #ifndef RHC_SHM_LAYOUT_H
@@ -71,7 +71,9 @@ enum rhc_lifecycle {
 	RHC_LIFE_STOPPED,
 };
 
-/* Name, kind and place of one counter or histogram, so that any rhcctl of this major can show it. */
+/*
+ * Name, kind and place of one counter or histogram, so that any rhcctl of this major can show it.
+ */
 struct rhc_desc {
 	char name[32];
 	char group[48]; /* metric without "rhc_" and suffix */
@@ -89,8 +91,8 @@ enum rhc_kind { RHC_KIND_COUNTER, RHC_KIND_NS, RHC_KIND_BYTES, RHC_KIND_OPENED, 
 enum rhc_where { RHC_WHERE_UP, RHC_WHERE_UPERR, RHC_WHERE_WORKER, RHC_WHERE_HIST };
 
 /*
- * One worker index.  Writers: the worker alone, but for want_exit and restarts (supervisor or ADMIN) and for
- * a reaper that holds the index's lock byte.
+ * One worker index.  Writers: the worker alone, but for want_exit and restarts (supervisor or
+ * ADMIN) and for a reaper that holds the index's lock byte.
  */
 struct rhc_worker_rec {
 	alignas(RHC_LINE) _Atomic uint64_t word; /* inc:32 | enum rhc_worker_state */
@@ -148,7 +150,10 @@ struct rhc_up {
 	struct rhc_note note[2];
 	/* lines 7..14: one word per worker, single writer */
 	alignas(RHC_LINE) _Atomic uint64_t head[RHC_WORKERS_MAX]; /* waiters:16 | oldest ticket:48 */
-	/* lines 15..22: for display, when the oldest waiter of worker w began to wait; single writer */
+	/*
+	 * lines 15..22: for display, when the oldest waiter of worker w began to wait; single
+	 * writer
+	 */
 	_Atomic uint64_t since_ms[RHC_WORKERS_MAX];
 };
 _Static_assert(sizeof(struct rhc_up) == 23 * RHC_LINE, "an upstream is twenty-three lines");
@@ -196,7 +201,10 @@ struct rhc_shape {
  */
 int rhc_layout_fill(struct rhc_hdr *hdr, const struct rhc_shape *shape);
 
-/* True if the geometry is what rhc_layout_fill() makes of its own counts: aligned, in range, disjoint. */
+/*
+ * True if the geometry is what rhc_layout_fill() makes of its own counts: aligned, in range,
+ * disjoint.
+ */
 bool rhc_layout_valid(const struct rhc_hdr *hdr);
 
 /* Over every (struct, field, offset, size) and every table; any difference changes it. */
@@ -231,8 +239,8 @@ static inline size_t rhc_ring_size(const struct rhc_hdr *h)
 }
 
 /*
- * Where the word of slot i lies in its upstream's array: neighbours are put on different cache lines, so a
- * small limit does not make all workers fight for one line.
+ * Where the word of slot i lies in its upstream's array: neighbours are put on different cache
+ * lines, so a small limit does not make all workers fight for one line.
  */
 static inline uint32_t rhc_slot_at(uint32_t cap, uint32_t i)
 {

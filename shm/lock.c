@@ -59,7 +59,10 @@ int rhc_lock_held(int fd, int64_t byte)
 
 #define TEST_BYTE (RHC_BYTE_ADMIN + 1) /* nobody else's */
 
-/* Some sandboxes emulate fcntl locks per process: then a dead worker would look alive, or two own one byte. */
+/*
+ * Some sandboxes emulate fcntl locks per process: then a dead worker would look alive, or two own
+ * one byte.
+ */
 static int try_pair(int a, int b)
 {
 	int rc = rhc_lock_take(a, TEST_BYTE);

@@ -1,9 +1,10 @@
 /*
- * Taking back what a dead worker held.  The caller holds the OFD lock on the worker's byte, so the worker
- * cannot execute another store, nobody else reaps it, and no new worker of that index exists.
+ * Taking back what a dead worker held.  The caller holds the OFD lock on the worker's byte, so the
+ * worker cannot execute another store, nobody else reaps it, and no new worker of that index
+ * exists.
  *
- * A reaper may die between any two stores: its lock goes, the record still says LIVE, the next one does
- * every step again.  Each step is a CAS of an exact word or sets a word to what it must be.
+ * A reaper may die between any two stores: its lock goes, the record still says LIVE, the next one
+ * does every step again.  Each step is a CAS of an exact word or sets a word to what it must be.
  */
 #include "shm/reap.h"
 
@@ -16,7 +17,9 @@ static uint32_t free_slots(const struct rhc_segment *seg, uint32_t u, uint32_t i
 	uint32_t freed = 0;
 
 	for (uint32_t at = 0; at < seg->hdr.slots_cap; at++) {
-		/* seq_cst as every word of the protocol; the CAS decides: rhcctl may free it too. */
+		/*
+		 * seq_cst as every word of the protocol; the CAS decides: rhcctl may free it too.
+		 */
 		uint64_t word = atomic_load_explicit(&slots[at], memory_order_seq_cst);
 
 		if (RHC_SLOT_OWNER(word) != index + 1)
@@ -69,7 +72,10 @@ void rhc_reap_words(struct rhc_segment *seg, uint32_t index, struct rhc_reaped *
 			rhc_ctr_add(rhc_seg_ctr(seg, index, u), RHC_CTR_slot_reaped, freed);
 		ret->slots += freed;
 		ret->probes += free_permits(up, index);
-		/* All free slots: it may have died between clearing a foreign slot's hint and looking again. */
+		/*
+		 * All free slots: it may have died between clearing a foreign slot's hint and
+		 * looking again.
+		 */
 		rhc_bulkhead_fix_hints(seg, u);
 		ret->waiting += free_tickets(up, index);
 		/* It may have died between freeing a slot and waking anybody. */
@@ -106,8 +112,8 @@ static void close_gauges(struct rhc_segment *seg, uint32_t index)
 	}
 }
 
-void rhc_reap_held(struct rhc_segment *seg, uint32_t index, enum rhc_event_type type, uint64_t now_ms,
-                   struct rhc_reaped *ret, uint64_t *wake)
+void rhc_reap_held(struct rhc_segment *seg, uint32_t index, enum rhc_event_type type,
+		   uint64_t now_ms, struct rhc_reaped *ret, uint64_t *wake)
 {
 	struct rhc_worker_rec *rec = rhc_seg_worker(seg, index);
 	uint64_t word = atomic_load_explicit(&rec->word, memory_order_seq_cst);

@@ -16,12 +16,13 @@
 static int check_start(const struct rhc_hdr *h, const char *path, struct rhc_refusal *r)
 {
 	if (memcmp(h->magic, RHC_MAGIC, sizeof(h->magic)) != 0)
-		return rhc_refuse(r, RHC_REFUSE_MAGIC, EINVAL,
-		                  "%s: not a segment: expected magic 52484353484d0d0a, found %02x%02x%02x%02x"
-		                  "%02x%02x%02x%02x",
-		                  path, (uint8_t)h->magic[0], (uint8_t)h->magic[1], (uint8_t)h->magic[2],
-		                  (uint8_t)h->magic[3], (uint8_t)h->magic[4], (uint8_t)h->magic[5],
-		                  (uint8_t)h->magic[6], (uint8_t)h->magic[7]);
+		return rhc_refuse(
+			r, RHC_REFUSE_MAGIC, EINVAL,
+			"%s: not a segment: expected magic 52484353484d0d0a, found %02x%02x%02x%02x"
+			"%02x%02x%02x%02x",
+			path, (uint8_t)h->magic[0], (uint8_t)h->magic[1], (uint8_t)h->magic[2],
+			(uint8_t)h->magic[3], (uint8_t)h->magic[4], (uint8_t)h->magic[5],
+			(uint8_t)h->magic[6], (uint8_t)h->magic[7]);
 	if (h->endian != RHC_ENDIAN)
 		return rhc_refuse(r, RHC_REFUSE_ENDIAN, EINVAL,
 		                  "%s: byte order of another machine: expected %08x, found %08x", path,
@@ -33,7 +34,8 @@ static int check_start(const struct rhc_hdr *h, const char *path, struct rhc_ref
 	return 0;
 }
 
-static int check_body(const struct rhc_hdr *h, const char *path, uint64_t size, struct rhc_refusal *r)
+static int check_body(const struct rhc_hdr *h, const char *path, uint64_t size,
+		      struct rhc_refusal *r)
 {
 	uint32_t crc = rhc_crc32c(0, h, offsetof(struct rhc_hdr, crc));
 
@@ -75,11 +77,12 @@ static int check_epoch(const struct rhc_hdr *h, const char *path, struct rhc_ref
 
 	rhc_file_boot(boot, &timens);
 	if (memcmp(h->boot_id, boot, sizeof(boot)) != 0)
-		return rhc_refuse(r, RHC_REFUSE_BOOT, ESTALE,
-		                  "%s: made before the last boot: expected boot %02x%02x%02x%02x, found "
-		                  "%02x%02x%02x%02x",
-		                  path, boot[0], boot[1], boot[2], boot[3], h->boot_id[0], h->boot_id[1],
-		                  h->boot_id[2], h->boot_id[3]);
+		return rhc_refuse(
+			r, RHC_REFUSE_BOOT, ESTALE,
+			"%s: made before the last boot: expected boot %02x%02x%02x%02x, found "
+			"%02x%02x%02x%02x",
+			path, boot[0], boot[1], boot[2], boot[3], h->boot_id[0], h->boot_id[1],
+			h->boot_id[2], h->boot_id[3]);
 	if (h->timens_ino != timens)
 		return rhc_refuse(r, RHC_REFUSE_TIMENS, ESTALE,
 		                  "%s: made in another time namespace: expected %llu, found %llu", path,
@@ -100,8 +103,9 @@ static int check_header(const struct rhc_hdr *h, const char *path, uint64_t size
 		rc = check_epoch(h, path, r);
 	if (rc == 0 && atomic_load_explicit(&h->state, memory_order_relaxed) != RHC_SEG_STATE_READY)
 		rc = rhc_refuse(r, RHC_REFUSE_STATE, ESTALE,
-		                "%s: retired, a successor exists: expected state %u, found %u", path,
-		                RHC_SEG_STATE_READY, atomic_load_explicit(&h->state, memory_order_relaxed));
+				"%s: retired, a successor exists: expected state %u, found %u",
+				path, RHC_SEG_STATE_READY,
+				atomic_load_explicit(&h->state, memory_order_relaxed));
 	return rc;
 }
 
@@ -131,9 +135,12 @@ static int map(struct rhc_segment *seg, struct rhc_refusal *r)
 	return 0;
 }
 
-/* Open, check, copy the header; no mapping yet.  seg->fd is open even if the contents were refused. */
-static int examine(struct rhc_segment *seg, enum rhc_access access, const struct rhc_file_rules *rules,
-                   struct rhc_refusal *r)
+/*
+ * Open, check, copy the header; no mapping yet.  seg->fd is open even if the contents were
+ * refused.
+ */
+static int examine(struct rhc_segment *seg, enum rhc_access access,
+		   const struct rhc_file_rules *rules, struct rhc_refusal *r)
 {
 	uint64_t size;
 	int rc = rhc_file_open(seg->path, access, rules, &seg->fd, &size, r);
@@ -281,8 +288,8 @@ static int check_shape(const struct rhc_segment *seg, const struct rhc_segment_o
 	if (rhc_layout_fill(&want, &opt->shape))
 		return rhc_refuse(r, RHC_REFUSE_SHAPE, ERANGE, "%s: shape asked for is out of range",
 		                  seg->path);
-	if (seg->hdr.max_workers < want.max_workers || seg->hdr.max_upstreams < want.max_upstreams ||
-	    seg->hdr.slots_cap < want.slots_cap)
+	if (seg->hdr.max_workers < want.max_workers ||
+	    seg->hdr.max_upstreams < want.max_upstreams || seg->hdr.slots_cap < want.slots_cap)
 		return rhc_refuse(r, RHC_REFUSE_SHAPE, ERANGE,
 		                  "%s: too small: expected %u workers, %u upstreams, %u slots, found %u, %u, "
 		                  "%u",
@@ -304,7 +311,8 @@ static bool workers_held(int fd)
 	return fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
-static int set_aside(struct rhc_segment *seg, const struct rhc_segment_opt *opt, struct rhc_refusal *r)
+static int set_aside(struct rhc_segment *seg, const struct rhc_segment_opt *opt,
+		     struct rhc_refusal *r)
 {
 	enum rhc_refuse why = r->why;
 	char found[sizeof(r->text)];
@@ -337,7 +345,8 @@ static bool never_touch(enum rhc_refuse why)
 }
 
 /* One look at the path.  0 done, -EAGAIN look again, else refused for good. */
-static int adopt_once(struct rhc_segment *seg, const struct rhc_segment_opt *opt, struct rhc_refusal *r)
+static int adopt_once(struct rhc_segment *seg, const struct rhc_segment_opt *opt,
+		      struct rhc_refusal *r)
 {
 	struct rhc_file_rules rules = { .mode = opt->mode, .allow_disk = opt->allow_disk };
 	int rc = examine(seg, RHC_WRITE, &rules, r), sound;
@@ -384,7 +393,9 @@ int rhc_segment_adopt(struct rhc_segment *seg, const struct rhc_segment_opt *opt
 	if (rc)
 		return rc;
 	o.mode = o.mode ? o.mode : 0600;
-	/* Each further round means that another supervisor got in between; that ends after a few. */
+	/*
+	 * Each further round means that another supervisor got in between; that ends after a few.
+	 */
 	for (unsigned round = 0; round < 8; round++) {
 		memset(&r, 0, sizeof(r));
 		memcpy(r.aside, ret_refusal->aside, sizeof(r.aside));
@@ -486,7 +497,8 @@ _Atomic uint64_t *rhc_seg_ctr(const struct rhc_segment *seg, uint32_t row, uint3
 {
 	assert(row < seg->hdr.max_workers + 2 && u < seg->hdr.max_upstreams);
 	return (_Atomic uint64_t *)at(seg, seg->hdr.off_ctr +
-	                            ((size_t)row * seg->hdr.max_upstreams + u) * rhc_ctr_row(&seg->hdr));
+						   ((size_t)row * seg->hdr.max_upstreams + u) *
+							   rhc_ctr_row(&seg->hdr));
 }
 
 _Atomic uint64_t *rhc_seg_wctr(const struct rhc_segment *seg, uint32_t row)

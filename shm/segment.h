@@ -1,18 +1,20 @@
 /*
  * shm/segment.h - the file that is the segment: create, attach, refuse, set aside, locks.
  *
- * Shape    struct rhc_segment is private to a process: mapping, descriptor and a checked copy of the
- *          header.  Only that copy is used for addressing, so nothing in the file can move a pointer.
+ * Shape    struct rhc_segment is private to a process: mapping, descriptor and a checked copy of
+ *          the header.  Only that copy is used for addressing, so nothing in the file can move a
+ *          pointer.
  * Publish  the file is built complete under no name (O_TMPFILE), every byte reserved
- *          (posix_fallocate: ENOSPC here instead of SIGBUS later), then linkat()ed: it has no name or it
- *          is whole.  Its size never changes.
- * Locks    OFD write locks on bytes far beyond the file: MASTER, ADMIN and one per worker index.  The
- *          kernel drops them when the holder is gone, however it went, in whatever pid namespace.  A
- *          locking description is always its own: never the mapped one (the mapping would keep it), never
- *          one a ring knows (the ring would keep it), never inherited over fork unless closed at once.
+ *          (posix_fallocate: ENOSPC here instead of SIGBUS later), then linkat()ed: it has no name
+ *          or it is whole.  Its size never changes.
+ * Locks    OFD write locks on bytes far beyond the file: MASTER, ADMIN and one per worker index. 
+ *          The kernel drops them when the holder is gone, however it went, in whatever pid
+ *          namespace.  A locking description is always its own: never the mapped one (the mapping
+ *          would keep it), never one a ring knows (the ring would keep it), never inherited over
+ *          fork unless closed at once.
  * SIGBUS   whoever may write the file may truncate it; a load then raises SIGBUS.  shm installs no
- *          handler.  A worker's should write one line and _exit() (its slots are taken back), rhcctl's may
- *          siglongjmp out of a read.
+ *          handler.  A worker's should write one line and _exit() (its slots are taken back),
+ *          rhcctl's may siglongjmp out of a read.
  * Errors   0 or -errno; attach and adopt say more in struct rhc_refusal.
  * Never    allocates, logs, reads a clock.  Touches only the segment's own path and <path>.bad-*.
  */
@@ -63,7 +65,10 @@ struct rhc_refusal {
 	enum rhc_refuse aside_why;     /* what was wrong with it */
 };
 
-/* Aligned to a cache line by its header: static, on the stack or from aligned_alloc(), not from malloc(). */
+/*
+ * Aligned to a cache line by its header: static, on the stack or from aligned_alloc(), not from
+ * malloc().
+ */
 struct rhc_segment {
 	uint8_t *base;      /* NULL when detached */
 	size_t size;
@@ -89,12 +94,13 @@ struct rhc_segment_opt {
 };
 
 /*
- * Supervisor: find, check and take over the segment at opt->path, or create it; hold MASTER until detach.
+ * Supervisor: find, check and take over the segment at opt->path, or create it; hold MASTER until
+ * detach.
  *   absent                                   create
  *   sound                                    take over; the caller reaps every index (rhc_reap_all)
  *   sound but for another shape, or fresh    as damaged
- *   damaged, no worker byte held             renamed to <path>.bad-<wall seconds>, one such kept; create
- *   damaged, a worker byte held              refused (HELD)
+ *   damaged, no worker byte held             renamed to <path>.bad-<wall seconds>, one such kept;
+ *   create damaged, a worker byte held              refused (HELD)
  *   wrong owner, mode, links, type           refused, never touched
  * Errors   -errno with *ret_refusal filled; -EBUSY another supervisor, -ENOSPC, -EPERM, ...
  */
@@ -102,16 +108,18 @@ int rhc_segment_adopt(struct rhc_segment *seg, const struct rhc_segment_opt *opt
                       struct rhc_refusal *ret_refusal);
 
 /*
- * rhcctl and tests: map an existing segment; takes no lock.  RHC_READ maps read-only and accepts another
- * minor version; RHC_WRITE wants exactly this build's layout.  root may attach to anybody's segment.
+ * rhcctl and tests: map an existing segment; takes no lock.  RHC_READ maps read-only and accepts
+ * another minor version; RHC_WRITE wants exactly this build's layout.  root may attach to
+ * anybody's segment.
  */
 int rhc_segment_attach(struct rhc_segment *seg, const char *path, enum rhc_access access,
                        bool allow_disk, struct rhc_refusal *ret_refusal);
 
 /*
- * The child after fork: drop the supervisor's lock description, keep the mapping.  The child closes every
- * other rhc_lock_open() description it inherited, too: a copy would keep what its owner locked alive.  The
- * supervisor best has no other: master_fd serves for rhc_reap() and the liveness queries as well.
+ * The child after fork: drop the supervisor's lock description, keep the mapping.  The child
+ * closes every other rhc_lock_open() description it inherited, too: a copy would keep what its
+ * owner locked alive.  The supervisor best has no other: master_fd serves for rhc_reap() and the
+ * liveness queries as well.
  */
 void rhc_segment_forked(struct rhc_segment *seg);
 
@@ -135,7 +143,10 @@ int rhc_lock_held(int fd, int64_t byte);
 /* Two descriptions must exclude each other; -ENOTSUP if they do not. */
 int rhc_lock_selftest(const struct rhc_segment *seg);
 
-/* Set a display string of the header (version, engine, preset, instance), MASTER only; cut to fit. */
+/*
+ * Set a display string of the header (version, engine, preset, instance), MASTER only; cut to
+ * fit.
+ */
 void rhc_segment_say(char *field, size_t size, const char *text);
 
 /* Addresses.  i must be below the private header's count: a bug asserts. */

@@ -1,6 +1,6 @@
 /*
- * What belongs to no worker: counting, who waits longest, hints, the limit.  Every atomic without an explicit
- * order is seq_cst; why is said in shm/bulkhead.h.
+ * What belongs to no worker: counting, who waits longest, hints, the limit.  Every atomic without
+ * an explicit order is seq_cst; why is said in shm/bulkhead.h.
  */
 #include "shm/slots.h"
 
@@ -56,7 +56,8 @@ uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream)
 {
 	uint64_t mask = rhc_load(&rhc_seg_up(seg, upstream)->waitmask);
 
-	return seg->hdr.max_workers == 64 ? mask : mask & ((UINT64_C(1) << seg->hdr.max_workers) - 1);
+	return seg->hdr.max_workers == 64 ? mask
+					  : mask & ((UINT64_C(1) << seg->hdr.max_workers) - 1);
 }
 
 uint32_t rhc_slots_waiting(const struct rhc_segment *seg, const struct rhc_up *up)
@@ -77,7 +78,8 @@ uint32_t rhc_bulkhead_waiting(const struct rhc_segment *seg, uint32_t upstream)
 
 static bool stalled(const struct rhc_segment *seg, uint32_t w, uint64_t now_ms)
 {
-	uint64_t beat = atomic_load_explicit(&rhc_seg_worker(seg, w)->beat_ms, memory_order_acquire);
+	uint64_t beat =
+		atomic_load_explicit(&rhc_seg_worker(seg, w)->beat_ms, memory_order_acquire);
 
 	return beat + RHC_STALL_MS < now_ms;
 }
@@ -107,8 +109,8 @@ uint64_t rhc_bulkhead_smallest(const struct rhc_segment *seg, uint32_t upstream,
 }
 
 /* A slot was freed: its hint must say so, and whoever waits longest must look. */
-void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index, uint32_t self,
-                        uint64_t now_ms, uint64_t *wake)
+void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32_t index,
+			uint32_t self, uint64_t now_ms, uint64_t *wake)
 {
 	_Atomic uint64_t *hint = &rhc_seg_hints(seg, upstream)[index / 64];
 	uint64_t bit = UINT64_C(1) << index % 64;
@@ -132,7 +134,8 @@ uint32_t rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream
 		uint64_t bit = UINT64_C(1) << i % 64;
 
 		/* Hint first: a bit that is on needs no look at the slot. */
-		if ((rhc_load(&hints[i / 64]) & bit) == 0 && rhc_load(&slots[rhc_slot_at(seg->hdr.slots_cap, i)]) == 0) {
+		if ((rhc_load(&hints[i / 64]) & bit) == 0 &&
+		    rhc_load(&slots[rhc_slot_at(seg->hdr.slots_cap, i)]) == 0) {
 			RHC_FI("hint.fix");
 			atomic_fetch_or(&hints[i / 64], bit);
 			fixed++;
@@ -151,7 +154,8 @@ bool rhc_slots_lower_hw(const struct rhc_segment *seg, uint32_t upstream, const 
 	if (rhc_slots_held(rhc_seg_slots(seg, upstream), seg->hdr.slots_cap, c->limit, c->hw))
 		return false;
 	RHC_FI("ctl.lower");
-	return atomic_compare_exchange_strong(&up->ctl, &old, ctl_word(c->limit, c->limit, c->epoch + 1));
+	return atomic_compare_exchange_strong(&up->ctl, &old,
+					      ctl_word(c->limit, c->limit, c->epoch + 1));
 }
 
 /* What the limit should be; ends an override whose time is over. */
@@ -181,24 +185,27 @@ static bool reconcile_once(const struct rhc_segment *seg, uint32_t upstream, uin
 {
 	struct rhc_up *up = rhc_seg_up(seg, upstream);
 	/*
-	 * ctl before override and policy: whoever changes those changes ctl afterwards, so a CAS with an
-	 * outdated wish fails on the epoch.
+	 * ctl before override and policy: whoever changes those changes ctl afterwards, so a CAS with
+	 * an outdated wish fails on the epoch.
 	 */
 	struct rhc_ctl c = rhc_ctl_load(up, seg->hdr.slots_cap);
 	uint32_t limit = wanted(seg, upstream, now_ms, events);
 	uint64_t old = c.word;
 
 	if (RHC_CTL_LIMIT(c.word) == limit && RHC_CTL_HW(c.word) >= limit)
-		return c.hw > c.limit && !rhc_slots_lower_hw(seg, upstream, &c) ? false : rhc_load(&up->ctl) != c.word;
+		return c.hw > c.limit && !rhc_slots_lower_hw(seg, upstream, &c)
+			       ? false
+			       : rhc_load(&up->ctl) != c.word;
 	RHC_FI("ctl.limit");
-	if (!atomic_compare_exchange_strong(&up->ctl, &old,
-	                                    ctl_word(limit, c.hw > limit ? c.hw : limit, c.epoch + 1)))
+	if (!atomic_compare_exchange_strong(
+		    &up->ctl, &old, ctl_word(limit, c.hw > limit ? c.hw : limit, c.epoch + 1)))
 		return true;
 	RHC_FI("ctl.changed");
 	/* More room, or less to count while draining: let all look. */
 	*wake |= rhc_bulkhead_waiters(seg, upstream);
 	if (events)
-		rhc_event_put(events, RHC_EV_limit, upstream, now_ms, (uint64_t[5]){ c.limit, limit });
+		rhc_event_put(events, RHC_EV_limit, upstream, now_ms,
+			      (uint64_t[5]){ c.limit, limit });
 	return true;
 }
 

@@ -1,5 +1,6 @@
 /*
- * shm/slots.h - words of the bulkhead that belong to no worker: for shm/bulkhead.c and shm/slots.c alone.
+ * shm/slots.h - words of the bulkhead that belong to no worker: for shm/bulkhead.c and shm/slots.c
+ * alone.
  */
 #ifndef RHC_SHM_SLOTS_H
 #define RHC_SHM_SLOTS_H

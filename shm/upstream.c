@@ -56,9 +56,11 @@ void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *p)
 			rhc_field(clamp(p->success_threshold, 1, 255), 24, 8) |
 			rhc_field(clamp(p->lease_ms, 1000, INT32_MAX), 32, 32),
 		rhc_field(p->recovery_ms, 0, 32) | rhc_field(p->recovery_max_ms, 32, 32),
-		rhc_field(p->window_ms ? clamp(p->window_ms, RHC_WIN_BUCKETS, UINT32_MAX) : 0, 0, 32) |
+		rhc_field(p->window_ms ? clamp(p->window_ms, RHC_WIN_BUCKETS, UINT32_MAX) : 0, 0,
+			  32) |
 			rhc_field(p->min_calls, 32, 32),
-		rhc_field(p->slow_ms, 0, 32) | rhc_field(clamp(p->failure_permille, 0, 1000), 32, 16) |
+		rhc_field(p->slow_ms, 0, 32) |
+			rhc_field(clamp(p->failure_permille, 0, 1000), 32, 16) |
 			rhc_field(clamp(p->slow_permille, 0, 1000), 48, 16),
 		rhc_field(clamp(p->limit, 1, RHC_LIMIT_MAX), 0, 20) |
 			rhc_field(clamp(p->max_waiting, 0, (1 << 24) - 1), 20, 24) |
@@ -76,12 +78,14 @@ void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *p)
 
 enum rhc_up_state rhc_upstream_state(const struct rhc_segment *seg, uint32_t index)
 {
-	uint32_t state = (uint32_t)atomic_load_explicit(&rhc_seg_up(seg, index)->id, memory_order_seq_cst);
+	uint32_t state =
+		(uint32_t)atomic_load_explicit(&rhc_seg_up(seg, index)->id, memory_order_seq_cst);
 
 	return state <= RHC_UP_RETIRED ? (enum rhc_up_state)state : RHC_UP_FREE;
 }
 
-void rhc_upstream_name(const struct rhc_segment *seg, uint32_t index, char ret_name[RHC_NAME_MAX + 1])
+void rhc_upstream_name(const struct rhc_segment *seg, uint32_t index,
+		       char ret_name[RHC_NAME_MAX + 1])
 {
 	const struct rhc_up *up = rhc_seg_up(seg, index);
 	unsigned i;
@@ -178,7 +182,9 @@ static void clear_words(_Atomic uint64_t *words, size_t n)
 		atomic_store_explicit(&words[i], 0, memory_order_relaxed);
 }
 
-/* Nobody uses the record (FREE, or retired and quiescent), so rows of others may be cleared here. */
+/*
+ * Nobody uses the record (FREE, or retired and quiescent), so rows of others may be cleared here.
+ */
 static void clear_rows(const struct rhc_segment *seg, uint32_t u)
 {
 	const struct rhc_hdr *h = &seg->hdr;
@@ -198,7 +204,10 @@ static void clear_record(struct rhc_up *up)
 {
 	struct rhc_breaker b = rhc_breaker_unpack(atomic_load(&up->brk), NULL);
 
-	/* The generation goes on, so a result of the old upstream can never count for the new one. */
+	/*
+	 * The generation goes on, so a result of the old upstream can never count for the new
+	 * one.
+	 */
 	b = (struct rhc_breaker){ .state = RHC_BRK_CLOSED, .gen = b.gen + 1 };
 	atomic_store(&up->brk, rhc_breaker_pack(&b));
 	clear_words(&up->outage, 6);
@@ -228,7 +237,8 @@ int rhc_upstream_declare(struct rhc_segment *seg, const char *name, const struct
 
 	if (rc)
 		return rc;
-	if (policy->limit < 1 || policy->limit > RHC_LIMIT_MAX || policy->limit > seg->hdr.slots_cap)
+	if (policy->limit < 1 || policy->limit > RHC_LIMIT_MAX ||
+	    policy->limit > seg->hdr.slots_cap)
 		return -ERANGE;
 	u = rhc_upstream_find(seg, name);
 	if (u < 0) {

@@ -2,10 +2,11 @@
  * shm/upstream.h - upstream records and their policy, matched by name.
  *
  * Writers  MASTER alone adds, changes and retires records.  Workers and rhcctl read.
- * Policy   six packed words; a reader may see some of the old and some of the new for an instant, each
- *          word is whole.  Nothing depends on two of them agreeing.
- * Reuse    a retired record is used again only when every LIVE worker has adopted a configuration newer
- *          than the removal, no slot or permit is held and nobody waits: exact quiescence, no cooling time.
+ * Policy   six packed words; a reader may see some of the old and some of the new for an instant,
+ *          each word is whole.  Nothing depends on two of them agreeing.
+ * Reuse    a retired record is used again only when every LIVE worker has adopted a configuration
+ *          newer than the removal, no slot or permit is held and nobody waits: exact quiescence,
+ *          no cooling time.
  */
 #ifndef RHC_SHM_UPSTREAM_H
 #define RHC_SHM_UPSTREAM_H
@@ -47,8 +48,8 @@ static inline bool rhc_policy_has_window(const struct rhc_up *up)
 void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *policy);
 
 /*
- * MASTER: the record of that name, made if there is none; policy and limit come into force at once, an
- * override of the limit stays.  State and counters of a record that exists are kept.
+ * MASTER: the record of that name, made if there is none; policy and limit come into force at
+ * once, an override of the limit stays.  State and counters of a record that exists are kept.
  * Errors   -ENAMETOOLONG, -EINVAL  name      -ERANGE  limit beyond slots_cap
  *          -ENOSPC  no record free (retired ones are not quiescent yet)
  */
@@ -66,7 +67,8 @@ int rhc_upstream_find(const struct rhc_segment *seg, const char *name);
 
 enum rhc_up_state rhc_upstream_state(const struct rhc_segment *seg, uint32_t index);
 /* Copy of the name, always valid text. */
-void rhc_upstream_name(const struct rhc_segment *seg, uint32_t index, char ret_name[RHC_NAME_MAX + 1]);
+void rhc_upstream_name(const struct rhc_segment *seg, uint32_t index,
+		       char ret_name[RHC_NAME_MAX + 1]);
 
 /* For display: result of a health check, from anybody.  error is an enum rhc_error. */
 void rhc_upstream_health(struct rhc_segment *seg, uint32_t index, bool reachable, unsigned error,

@@ -44,7 +44,8 @@ void rhc_view_segment(const struct rhc_segment *seg, int lock_fd, struct rhc_vie
 		.cfg_ms = get(&h->cfg_ms),
 		.lifecycle = life > RHC_LIFE_STOPPED ? RHC_LIFE_STOPPED : (enum rhc_lifecycle)life,
 		.drain = get(&h->drain) != 0,
-		.retired = atomic_load_explicit(&h->state, memory_order_acquire) != RHC_SEG_STATE_READY,
+		.retired = atomic_load_explicit(&h->state, memory_order_acquire) !=
+			   RHC_SEG_STATE_READY,
 		.sup_pid = get(&h->sup_pid),
 		.sup_start_ms = get(&h->sup_start_ms),
 		.sup_beat_ms = get(&h->sup_beat_ms),
@@ -101,8 +102,9 @@ static void view_probes(const struct rhc_segment *seg, const struct rhc_up *up, 
 	}
 }
 
-static void view_breaker(const struct rhc_segment *seg, uint32_t index, const struct rhc_policy *policy,
-                         uint64_t now_ms, struct rhc_view_breaker *ret)
+static void view_breaker(const struct rhc_segment *seg, uint32_t index,
+			 const struct rhc_policy *policy, uint64_t now_ms,
+			 struct rhc_view_breaker *ret)
 {
 	const struct rhc_up *up = rhc_seg_up(seg, index);
 	uint64_t failure = get(&up->last_failure);
@@ -116,7 +118,8 @@ static void view_breaker(const struct rhc_segment *seg, uint32_t index, const st
 	if (ret->b.state == RHC_BRK_OPEN || ret->b.state == RHC_BRK_HALF_OPEN)
 		ret->open_since_ms = outage.since_ms ? outage.since_ms : ret->since_ms;
 	ret->reopens = outage.reopens;
-	ret->trip = rhc_trip_of(up, ret->b.state == RHC_BRK_HALF_OPEN ? ret->b.gen - 1 : ret->b.gen);
+	ret->trip =
+		rhc_trip_of(up, ret->b.state == RHC_BRK_HALF_OPEN ? ret->b.gen - 1 : ret->b.gen);
 	view_probes(seg, up, now_ms, ret);
 	rhc_window_sum(rhc_seg_win(seg, index, 0), seg->hdr.max_workers, policy, &ret->b, now_ms,
 	               &ret->window);
@@ -145,7 +148,8 @@ static void view_slots(const struct rhc_segment *seg, uint32_t index, uint64_t n
 			continue;
 		}
 		ret->held_by[owner - 1]++;
-		ret->oldest_held_ms = rhc_max_u64(ret->oldest_held_ms, rhc_slot_age_ms(word, now_ms));
+		ret->oldest_held_ms =
+			rhc_max_u64(ret->oldest_held_ms, rhc_slot_age_ms(word, now_ms));
 	}
 }
 
@@ -154,8 +158,9 @@ static uint64_t since(uint64_t then_ms, uint64_t now_ms)
 	return now_ms > then_ms ? now_ms - then_ms : 0;
 }
 
-static void view_bulkhead(const struct rhc_segment *seg, uint32_t index, const struct rhc_policy *policy,
-                          uint64_t now_ms, struct rhc_view_bulkhead *ret)
+static void view_bulkhead(const struct rhc_segment *seg, uint32_t index,
+			  const struct rhc_policy *policy, uint64_t now_ms,
+			  struct rhc_view_bulkhead *ret)
 {
 	const struct rhc_up *up = rhc_seg_up(seg, index);
 	uint64_t ctl = get(&up->ctl);
@@ -177,7 +182,8 @@ static void view_bulkhead(const struct rhc_segment *seg, uint32_t index, const s
 		ret->ticket_of[w] = RHC_HEAD_TICKET(head);
 		ret->waiting += ret->waiting_by[w];
 		if (head)
-			ret->oldest_wait_ms = rhc_max_u64(ret->oldest_wait_ms, since(get(&up->since_ms[w]), now_ms));
+			ret->oldest_wait_ms = rhc_max_u64(ret->oldest_wait_ms,
+							  since(get(&up->since_ms[w]), now_ms));
 	}
 	ret->next_ticket = get(&up->ticket) + 1;
 }
@@ -263,7 +269,8 @@ int rhc_view_worker(const struct rhc_segment *seg, int lock_fd, uint32_t index,
 		.index = index,
 		.inc = (uint32_t)(word >> 32),
 		.alive = (uint32_t)word == RHC_WORKER_FREE ? RHC_ALIVE_FREE : RHC_ALIVE_YES,
-		.phase = phase > RHC_PHASE_STOPPING ? RHC_PHASE_STOPPING : (enum rhc_worker_phase)phase,
+		.phase = phase > RHC_PHASE_STOPPING ? RHC_PHASE_STOPPING
+						    : (enum rhc_worker_phase)phase,
 		.beat_ms = get(&rec->beat_ms),
 		.loops = get(&rec->loops),
 		.cfg_gen = get(&rec->cfg_gen),
@@ -309,7 +316,8 @@ void rhc_view_counters(const struct rhc_segment *seg, uint32_t upstream, bool si
 	}
 }
 
-void rhc_view_worker_counters(const struct rhc_segment *seg, uint32_t row, uint64_t *ret, uint32_t n)
+void rhc_view_worker_counters(const struct rhc_segment *seg, uint32_t row, uint64_t *ret,
+			      uint32_t n)
 {
 	memset(ret, 0, n * sizeof(*ret));
 	add_row(rhc_seg_wctr(seg, row), ret, (uint32_t)rhc_min_u64(n, seg->hdr.n_wctr));
@@ -322,8 +330,8 @@ void rhc_view_worker_sum(const struct rhc_segment *seg, uint64_t *ret, uint32_t 
 		add_row(rhc_seg_wctr(seg, row), ret, (uint32_t)rhc_min_u64(n, seg->hdr.n_wctr));
 }
 
-void rhc_view_hist(const struct rhc_segment *seg, uint32_t upstream, uint32_t hist, bool since_reset,
-                   struct rhc_hist_sum *ret)
+void rhc_view_hist(const struct rhc_segment *seg, uint32_t upstream, uint32_t hist,
+		   bool since_reset, struct rhc_hist_sum *ret)
 {
 	struct rhc_hist_sum one;
 

@@ -2,10 +2,10 @@
  * shm/view.h - read-only looks at the segment, for rhcctl and the admin listener.
  *
  * Shape    plain structs in the caller's memory, every figure checked or masked.
- * Reads    stores nothing, takes no lock (but the byte query for liveness), needs no worker: it works while
- *          all of them hang and when the supervisor is dead.  PROT_READ is enough.
- * Valid    a record that cannot be is returned with ->bad counted, never asserted on; loops are bounded
- *          by the private geometry.
+ * Reads    stores nothing, takes no lock (but the byte query for liveness), needs no worker: it
+ *          works while all of them hang and when the supervisor is dead.  PROT_READ is enough.
+ * Valid    a record that cannot be is returned with ->bad counted, never asserted on; loops are
+ *          bounded by the private geometry.
  */
 #ifndef RHC_SHM_VIEW_H
 #define RHC_SHM_VIEW_H
@@ -14,7 +14,10 @@
 #include "shm/bulkhead.h"
 #include "shm/histogram.h"
 
-/* Who overrode it.  Means something only while the override is in force: it is left when one expires. */
+/*
+ * Who overrode it.  Means something only while the override is in force: it is left when one
+ * expires.
+ */
 struct rhc_view_note {
 	bool set;
 	uint32_t uid, pid;
@@ -93,14 +96,18 @@ struct rhc_view_worker {
 	uint32_t index, inc;
 	enum rhc_alive alive; /* needs lock_fd */
 	enum rhc_worker_phase phase;
-	uint64_t beat_ms, loops, cfg_gen, conns, in_flight, want, restarts, pid, pidns, start_ms, generation;
+	uint64_t beat_ms, loops, cfg_gen, conns, in_flight, want, restarts, pid, pidns, start_ms,
+		generation;
 	unsigned last_status; /* of the predecessor, a wait status */
 	uint64_t last_end_ms; /* 0 = none */
 	uint32_t slots;       /* held over all upstreams */
 	char version[32];
 };
 
-/* lock_fd: rhc_lock_open() description, or -1 to leave liveness out (alive = FREE or YES by record). */
+/*
+ * lock_fd: rhc_lock_open() description, or -1 to leave liveness out (alive = FREE or YES by
+ * record).
+ */
 void rhc_view_segment(const struct rhc_segment *seg, int lock_fd, struct rhc_view_segment *ret);
 /* -ENOENT if the record is not in use. */
 int rhc_view_upstream(const struct rhc_segment *seg, uint32_t index, uint64_t now_ms,
@@ -114,10 +121,11 @@ int rhc_view_worker(const struct rhc_segment *seg, int lock_fd, uint32_t index,
 /* Sums over all rows.  since_reset subtracts the baseline.  ret[hdr.n_uctr] resp. [hdr.n_wctr]. */
 void rhc_view_counters(const struct rhc_segment *seg, uint32_t upstream, bool since_reset,
                        uint64_t *ret, uint32_t n);
-void rhc_view_worker_counters(const struct rhc_segment *seg, uint32_t row, uint64_t *ret, uint32_t n);
+void rhc_view_worker_counters(const struct rhc_segment *seg, uint32_t row, uint64_t *ret,
+			      uint32_t n);
 void rhc_view_worker_sum(const struct rhc_segment *seg, uint64_t *ret, uint32_t n);
-void rhc_view_hist(const struct rhc_segment *seg, uint32_t upstream, uint32_t hist, bool since_reset,
-                   struct rhc_hist_sum *ret);
+void rhc_view_hist(const struct rhc_segment *seg, uint32_t upstream, uint32_t hist,
+		   bool since_reset, struct rhc_hist_sum *ret);
 /* Description i of the segment, checked; false if it cannot be. */
 bool rhc_view_desc(const struct rhc_segment *seg, uint32_t i, struct rhc_desc *ret);
 
@@ -127,10 +135,11 @@ struct rhc_view_cursor {
 	uint64_t lost, invalid;             /* so far */
 };
 /* Begin with the oldest that is left, or with the next to come. */
-void rhc_view_events_begin(const struct rhc_segment *seg, bool only_new, struct rhc_view_cursor *ret);
+void rhc_view_events_begin(const struct rhc_segment *seg, bool only_new,
+			   struct rhc_view_cursor *ret);
 /*
- * The next event by time, and the text that belongs to it ("" if none).  False when there is none now; call
- * again later to follow.  An event of a slow writer may come after a younger one.
+ * The next event by time, and the text that belongs to it ("" if none).  False when there is none
+ * now; call again later to follow.  An event of a slow writer may come after a younger one.
  */
 bool rhc_view_events_next(const struct rhc_segment *seg, struct rhc_view_cursor *cursor,
                           struct rhc_event *ret, char ret_text[RHC_REASON_MAX + 1]);
@@ -160,8 +169,8 @@ struct rhc_finding {
 };
 const char *rhc_finding_name(enum rhc_finding_what what);
 /*
- * Recount slots, waiters, probes of every upstream.  While traffic runs a finding may be an instant's; one
- * that two audits report is real.  Returns how many there are, fills at most `room`.
+ * Recount slots, waiters, probes of every upstream.  While traffic runs a finding may be an
+ * instant's; one that two audits report is real.  Returns how many there are, fills at most `room`.
  */
 uint32_t rhc_view_audit(const struct rhc_segment *seg, int lock_fd, uint64_t now_ms,
                         struct rhc_finding *ret, uint32_t room);

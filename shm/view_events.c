@@ -8,7 +8,8 @@ static uint32_t rings(const struct rhc_segment *seg)
 	return seg->hdr.max_workers + 2;
 }
 
-void rhc_view_events_begin(const struct rhc_segment *seg, bool only_new, struct rhc_view_cursor *ret)
+void rhc_view_events_begin(const struct rhc_segment *seg, bool only_new,
+			   struct rhc_view_cursor *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	for (uint32_t ring = 0; ring < rings(seg); ring++) {
@@ -53,7 +54,8 @@ bool rhc_view_events_next(const struct rhc_segment *seg, struct rhc_view_cursor 
 	struct rhc_event ev;
 
 	for (uint32_t ring = 0; ring < rings(seg); ring++) {
-		if (peek(seg, cursor, ring, &ev) && (best == rings(seg) || ev.mono_ns < ret->mono_ns)) {
+		if (peek(seg, cursor, ring, &ev) &&
+		    (best == rings(seg) || ev.mono_ns < ret->mono_ns)) {
 			best = ring;
 			*ret = ev;
 		}

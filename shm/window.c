@@ -25,10 +25,12 @@ static void add(_Atomic uint64_t *ring, uint64_t epoch, bool bad, bool last)
 		total /= 2;
 		failed /= 2;
 	}
-	word = rhc_field(epoch, 40, 24) | rhc_field(total + 1, 20, 20) | rhc_field(failed + bad, 0, 20);
+	word = rhc_field(epoch, 40, 24) | rhc_field(total + 1, 20, 20) |
+	       rhc_field(failed + bad, 0, 20);
 	/*
-	 * One word, one writer: relaxed is enough for a good result.  A bad one is followed by a sum over
-	 * all workers; with seq_cst, of two bad ones at once at least one sees both, as in a Dekker pair.
+	 * One word, one writer: relaxed is enough for a good result.  A bad one is followed by a sum
+	 * over all workers; with seq_cst, of two bad ones at once at least one sees both, as in a Dekker
+	 * pair.
 	 */
 	if (last)
 		atomic_store_explicit(bucket, word, memory_order_seq_cst);
@@ -52,8 +54,8 @@ void rhc_window_add(struct rhc_win *own, const struct rhc_policy *policy, enum r
 }
 
 /*
- * When it closed, from 31 bits of 128 ms: the instant nearest below now + 2 units that has these bits.  Exact
- * but for one window length in 8.7 years of uptime.
+ * When it closed, from 31 bits of 128 ms: the instant nearest below now + 2 units that has these
+ * bits.  Exact but for one window length in 8.7 years of uptime.
  */
 static uint64_t closed_ms(const struct rhc_breaker *b, uint64_t now_ms)
 {

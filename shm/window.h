@@ -1,7 +1,8 @@
 /*
  * shm/window.h - rolling windows of results: 16 buckets per worker and upstream, one word each.
  *
- * Shape    epoch:24 | total:20 | bad:20; a bucket of a new epoch overwrites the old one in one store.
+ * Shape    epoch:24 | total:20 | bad:20; a bucket of a new epoch overwrites the old one in one
+ *          store.
  * Writers  the worker.  Readers sum over all workers, and only when a failure or slow call arrives.
  * Closing  clears nothing: buckets that began before the breaker closed are ignored.
  * Crash    a dead worker's buckets are true history and expire by their epoch.

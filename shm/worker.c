@@ -52,7 +52,10 @@ int rhc_worker_register(struct rhc_worker *w, struct rhc_segment *seg, uint32_t 
 	w->seg = seg;
 	w->rec = rhc_seg_worker(seg, index);
 	w->index = index;
-	/* A predecessor nobody reaped.  Also when its record says FREE: that costs little and hides nothing. */
+	/*
+	 * A predecessor nobody reaped.  Also when its record says FREE: that costs little and
+	 * hides nothing.
+	 */
 	if ((uint32_t)atomic_load(&w->rec->word) != RHC_WORKER_FREE)
 		rhc_reap_held(seg, index, RHC_EV_worker_reaped, now_ms, &reaped, wake);
 	word = atomic_load(&w->rec->word);
@@ -124,7 +127,8 @@ void rhc_worker_ask(const struct rhc_segment *seg, uint32_t index, enum rhc_want
 
 enum rhc_alive rhc_worker_alive(const struct rhc_segment *seg, int fd, uint32_t index)
 {
-	uint64_t word = atomic_load_explicit(&rhc_seg_worker(seg, index)->word, memory_order_seq_cst);
+	uint64_t word =
+		atomic_load_explicit(&rhc_seg_worker(seg, index)->word, memory_order_seq_cst);
 
 	/* Cannot ask = alive: nothing is taken from somebody who may live. */
 	if (rhc_lock_held(fd, RHC_BYTE_WORKER + index) != 0)

@@ -1,7 +1,9 @@
 /*
- * tests/shm/fixture.h - a segment in a directory of its own, workers on it, a clock that the test moves.
+ * tests/shm/fixture.h - a segment in a directory of its own, workers on it, a clock that the test
+ * moves.
  *
- * fx_start() before, fx_stop() after each test; everything is in struct fx so that nothing is global but fx.
+ * fx_start() before, fx_stop() after each test; everything is in struct fx so that nothing is
+ * global but fx.
  */
 #ifndef RHC_TESTS_SHM_FIXTURE_H
 #define RHC_TESTS_SHM_FIXTURE_H

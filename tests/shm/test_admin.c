@@ -265,7 +265,8 @@ Test(admin, reset_closes_clears_and_starts_counting_anew)
 
 	rhc_ctr_add(breaker.ctr, RHC_CTR_att_success, 7);
 	rhc_ctr_add(breaker.ctr, RHC_CTR_conn_h1_opened, 3);
-	rhc_hist_record(rhc_seg_hist(&fx.seg, 1, fx.up, RHC_HIST_request), RHC_HIST_request, 1000000);
+	rhc_hist_record(rhc_seg_hist(&fx.seg, 1, fx.up, RHC_HIST_request), RHC_HIST_request,
+			1000000);
 	cr_assert_eq(rhc_admin_limit(&admin, fx.up, 9, 0, "", fx.now, &change), 0);
 	cr_assert_eq(verb(RHC_VERB_ISOLATE, 0), 0);
 	cr_assert_eq(verb(RHC_VERB_RESET, 0), 0);

@@ -229,7 +229,8 @@ Test(breaker, several_probes_and_successes)
 	trip();
 	fx.now += 1000;
 	for (unsigned i = 0; i < 3; i++)
-		cr_assert_eq(rhc_breaker_admit(i % 2 ? &a : &b, fx.now, &p[i], &refused), RHC_ADMIT_PROBE);
+		cr_assert_eq(rhc_breaker_admit(i % 2 ? &a : &b, fx.now, &p[i], &refused),
+			     RHC_ADMIT_PROBE);
 	cr_assert_eq(rhc_breaker_admit(&a, fx.now, &p[3], &refused), RHC_ADMIT_REFUSE);
 	for (unsigned i = 0; i < 3; i++)
 		cr_assert(rhc_breaker_record(i % 2 ? &a : &b, &p[i], RHC_OUTCOME_OK, 0, fx.now));
@@ -525,7 +526,8 @@ Test(breaker, does_what_a_plain_reference_does_over_random_histories)
 /* Forked workers fail and succeed at random: never more than half_open_max probes at a time. */
 Test(breaker, never_has_more_probes_than_allowed_over_processes, .timeout = 30)
 {
-	_Atomic int *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	_Atomic int *shared =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct rhc_policy policy = fx_policy;
 	pid_t pid[4];
 
@@ -544,7 +546,8 @@ Test(breaker, never_has_more_probes_than_allowed_over_processes, .timeout = 30)
 			rhc_segment_forked(&fx.seg);
 			rhc_breaker_init(&r, fx_worker(p + 2), fx.up);
 			while (fx_clock_ms() < end) {
-				enum rhc_admit got = rhc_breaker_admit(&r, fx_clock_ms(), &pa, &refused);
+				enum rhc_admit got =
+					rhc_breaker_admit(&r, fx_clock_ms(), &pa, &refused);
 
 				if (got == RHC_ADMIT_PROBE) {
 					int now = atomic_fetch_add(&shared[0], 1) + 1;
@@ -554,8 +557,10 @@ Test(breaker, never_has_more_probes_than_allowed_over_processes, .timeout = 30)
 					atomic_fetch_add(&shared[2], 1);
 					atomic_fetch_sub(&shared[0], 1);
 				}
-				rhc_breaker_record(&r, &pa, rand_r(&seed) % 2 ? RHC_OUTCOME_OK : RHC_OUTCOME_FAIL,
-				                   1, fx_clock_ms());
+				rhc_breaker_record(&r, &pa,
+						   rand_r(&seed) % 2 ? RHC_OUTCOME_OK
+								     : RHC_OUTCOME_FAIL,
+						   1, fx_clock_ms());
 			}
 			_exit(0);
 		}

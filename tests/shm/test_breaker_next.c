@@ -106,7 +106,8 @@ Test(breaker_next, does_what_each_row_says)
 {
 	for (size_t i = 0; i < RHC_COUNT(rows); i++) {
 		enum rhc_trip trip;
-		struct rhc_breaker to = rhc_breaker_next(rows[i].from, &rows[i].policy, &rows[i].in, &trip);
+		struct rhc_breaker to =
+			rhc_breaker_next(rows[i].from, &rows[i].policy, &rows[i].in, &trip);
 
 		assert_same(rows[i].says, to, rows[i].to);
 		cr_expect_eq(trip, rows[i].trip, "%s: trip %s", rows[i].says, rhc_trip_name(trip));
@@ -128,9 +129,15 @@ Test(breaker_next, each_value_survives_the_word)
 Test(breaker_next, the_largest_values_fit_the_word)
 {
 	static const struct rhc_breaker values[] = {
-		{ .state = RHC_BRK_CLOSED, .gen = 0xfffff, .failures = 1023, .closed_at = 0x7fffffff },
+		{ .state = RHC_BRK_CLOSED,
+		  .gen = 0xfffff,
+		  .failures = 1023,
+		  .closed_at = 0x7fffffff },
 		{ .state = RHC_BRK_OPEN, .gen = 0xfffff, .retry_at_ms = (UINT64_C(1) << 41) - 1 },
-		{ .state = RHC_BRK_HALF_OPEN, .gen = 0xfffff, .successes = 255, .entered_ms = UINT64_C(1) << 38 },
+		{ .state = RHC_BRK_HALF_OPEN,
+		  .gen = 0xfffff,
+		  .successes = 255,
+		  .entered_ms = UINT64_C(1) << 38 },
 		{ .state = RHC_BRK_DISABLED, .gen = 0xfffff, .until_ms = (UINT64_C(1) << 41) - 1 },
 	};
 
@@ -155,5 +162,6 @@ Test(breaker_next, the_open_time_never_overflows)
 	struct rhc_policy policy = { .recovery_ms = UINT32_MAX, .recovery_max_ms = UINT32_MAX,
 		.jitter_permille = 1000 };
 
-	cr_assert_eq(rhc_breaker_open_ms(&policy, UINT32_MAX, UINT32_MAX), 2 * (uint64_t)UINT32_MAX);
+	cr_assert_eq(rhc_breaker_open_ms(&policy, UINT32_MAX, UINT32_MAX),
+		     2 * (uint64_t)UINT32_MAX);
 }

@@ -274,8 +274,9 @@ static void wait_in_vain(void)
 }
 
 /*
- * Worker 1 does not wait.  It finds the slot taken; the slot is freed; it clears the hint; worker 2 publishes,
- * finds no hint and sleeps; worker 1 puts the hint back.  Nobody else will ever wake worker 2.
+ * Worker 1 does not wait.  It finds the slot taken; the slot is freed; it clears the hint; worker
+ * 2 publishes, finds no hint and sleeps; worker 1 puts the hint back.  Nobody else will ever wake
+ * worker 2.
  */
 Test(bulkhead, who_puts_a_hint_back_passes_the_baton)
 {
@@ -298,7 +299,10 @@ static void die(void)
 	_exit(0);
 }
 
-/* Killed between clearing a foreign slot's hint and looking again: the reaper sets the hints of all. */
+/*
+ * Killed between clearing a foreign slot's hint and looking again: the reaper sets the hints of
+ * all.
+ */
 Test(bulkhead, hint_lost_by_a_killed_finder_is_set_by_the_reaper)
 {
 	struct rhc_reaped r;
@@ -573,7 +577,8 @@ Test(bulkhead, does_what_a_plain_reference_does_over_random_histories)
 	for (unsigned seed = 1; seed <= 400; seed++) {
 		static struct rhc_waiter w[64];
 		struct rhc_slot held[8][16];
-		unsigned n[4] = { 0 }, fifo[64], first = 0, last = 0, rnd = seed, limit = seed % 7 + 1;
+		unsigned n[4] = { 0 }, fifo[64], first = 0, last = 0, rnd = seed,
+			 limit = seed % 7 + 1;
 		unsigned in_use = 0;
 
 		start_with(limit, 0);
@@ -596,7 +601,8 @@ Test(bulkhead, does_what_a_plain_reference_does_over_random_histories)
 					held[me][n[me]++] = got;
 					in_use++;
 				} else {
-					t = rhc_bulkhead_wait(&b[me], &w[last], fx.now, &got, &wake);
+					t = rhc_bulkhead_wait(&b[me], &w[last], fx.now, &got,
+							      &wake);
 					cr_assert_eq(t, RHC_TAKE_WAITING);
 					fifo[last++] = me;
 				}

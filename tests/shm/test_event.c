@@ -4,7 +4,8 @@ TestSuite(event, .init = fx_start, .fini = fx_stop);
 
 static void put(struct rhc_ring_writer *rw, uint64_t n)
 {
-	rhc_event_put(rw, RHC_EV_retry, 1, 1000 + n, (uint64_t[5]){ n, n + 1, n + 2, n + 3, n + 4 });
+	rhc_event_put(rw, RHC_EV_retry, 1, 1000 + n,
+		      (uint64_t[5]){ n, n + 1, n + 2, n + 3, n + 4 });
 }
 
 Test(event, is_read_as_it_was_written)

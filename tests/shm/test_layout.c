@@ -65,7 +65,8 @@ Test(layout, accepts_what_it_makes_and_nothing_else)
 	cr_assert(rhc_layout_valid(&hdr));
 	cr_assert_eq(hdr.slots_cap, 1024);
 	/* Each flipped bit of an offset is noticed; a count may change within its row's padding. */
-	for (size_t at = offsetof(struct rhc_hdr, off_desc); at < offsetof(struct rhc_hdr, crc); at++) {
+	for (size_t at = offsetof(struct rhc_hdr, off_desc); at < offsetof(struct rhc_hdr, crc);
+	     at++) {
 		for (unsigned bit = 0; bit < 8; bit++) {
 			bytes[at] ^= (uint8_t)(1 << bit);
 			accepted += rhc_layout_valid(&hdr);
@@ -105,7 +106,8 @@ Test(layout, pairs_opened_with_closed_counters)
 	}
 	for (unsigned i = 0; i < RHC_WCTR_COUNT; i++) {
 		if (rhc_wctr_kind(i) == RHC_KIND_OPENED)
-			cr_expect(i + 1 < RHC_WCTR_COUNT && rhc_wctr_kind(i + 1) == RHC_KIND_CLOSED);
+			cr_expect(i + 1 < RHC_WCTR_COUNT &&
+				  rhc_wctr_kind(i + 1) == RHC_KIND_CLOSED);
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
- * The same library with workers as threads: ThreadSanitizer sees one process only.  A handle per thread, a
- * locking description each; no globals are shared.
+ * The same library with workers as threads: ThreadSanitizer sees one process only.  A handle per
+ * thread, a locking description each; no globals are shared.
  */
 #include "fixture.h"
 
@@ -29,9 +29,11 @@ static void use(struct thread *t, struct rhc_slot *slot, unsigned *seed)
 		atomic_fetch_add(&over, 1);
 	atomic_fetch_add(&got, 1);
 	if (rhc_breaker_admit(&t->brk, fx_clock_ms(), &permit, &refused) != RHC_ADMIT_REFUSE)
-		rhc_breaker_record(&t->brk, &permit, rand_r(seed) % 3 ? RHC_OUTCOME_OK : RHC_OUTCOME_FAIL,
-		                   1, fx_clock_ms());
-	rhc_hist_record(rhc_seg_hist(&fx.seg, t->index, fx.up, RHC_HIST_request), RHC_HIST_request, 1000);
+		rhc_breaker_record(&t->brk, &permit,
+				   rand_r(seed) % 3 ? RHC_OUTCOME_OK : RHC_OUTCOME_FAIL, 1,
+				   fx_clock_ms());
+	rhc_hist_record(rhc_seg_hist(&fx.seg, t->index, fx.up, RHC_HIST_request), RHC_HIST_request,
+			1000);
 	atomic_fetch_sub(&in_use, 1);
 	rhc_bulkhead_release(&t->b, slot, fx_clock_ms(), &wake);
 }
@@ -91,7 +93,8 @@ static void *watch(void *arg)
 	while (!atomic_load(&stop)) {
 		rhc_view_upstream(&fx.seg, fx.up, fx_clock_ms(), &v);
 		rhc_view_counters(&fx.seg, fx.up, false, sum, RHC_CTR_COUNT);
-		for (unsigned i = 0; i < 100 && rhc_view_events_next(&fx.seg, &cursor, &ev, text); i++)
+		for (unsigned i = 0; i < 100 && rhc_view_events_next(&fx.seg, &cursor, &ev, text);
+		     i++)
 			;
 		sched_yield();
 	}

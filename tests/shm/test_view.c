@@ -106,8 +106,10 @@ Test(view, text_of_the_segment_is_clean_and_ends)
 
 Test(view, wall_time_follows_the_pair_in_the_header)
 {
-	cr_assert_eq(rhc_view_wall_ns(&fx.seg, fx.seg.hdr.mono_base_ns + 5), fx.seg.hdr.wall_base_ns + 5);
-	cr_assert_eq(rhc_view_wall_ns(&fx.seg, fx.seg.hdr.mono_base_ns - 5), fx.seg.hdr.wall_base_ns - 5);
+	cr_assert_eq(rhc_view_wall_ns(&fx.seg, fx.seg.hdr.mono_base_ns + 5),
+		     fx.seg.hdr.wall_base_ns + 5);
+	cr_assert_eq(rhc_view_wall_ns(&fx.seg, fx.seg.hdr.mono_base_ns - 5),
+		     fx.seg.hdr.wall_base_ns - 5);
 }
 
 static void read_everything(const struct rhc_segment *seg, int fd)
@@ -142,7 +144,10 @@ static void read_everything(const struct rhc_segment *seg, int fd)
 		cr_assert_leq(strlen(text), RHC_REASON_MAX);
 }
 
-/* Any bytes behind a sound header: every reader ends, reads inside, and the worker's calls do too. */
+/*
+ * Any bytes behind a sound header: every reader ends, reads inside, and the worker's calls do
+ * too.
+ */
 Test(view, random_contents_crash_nobody, .timeout = 60)
 {
 	size_t from = RHC_HDR_SIZE, len = fx.seg.size - from;

@@ -19,7 +19,8 @@ Test(worker, index_is_taken_once)
 
 	fx_worker(3);
 	cr_assert_eq(rhc_worker_register(&second, &fx.seg, 3, &id, fx.now, &fx.wake), -EBUSY);
-	cr_assert_eq(rhc_worker_register(&second, &fx.seg, FX_WORKERS, &id, fx.now, &fx.wake), -ERANGE);
+	cr_assert_eq(rhc_worker_register(&second, &fx.seg, FX_WORKERS, &id, fx.now, &fx.wake),
+		     -ERANGE);
 }
 
 Test(worker, needs_a_writable_segment)
@@ -92,7 +93,9 @@ Test(worker, killed_is_dead_when_waitpid_returns_and_everything_comes_back)
 		kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
 		cr_assert_eq(rhc_worker_alive(&fx.seg, fx.lock_fd, 4), RHC_ALIVE_DEAD);
-		cr_assert_eq(rhc_reap_all(&fx.seg, fx.lock_fd, RHC_WORKERS_MAX, fx.now, &r, &fx.wake), 1);
+		cr_assert_eq(
+			rhc_reap_all(&fx.seg, fx.lock_fd, RHC_WORKERS_MAX, fx.now, &r, &fx.wake),
+			1);
 		cr_assert_eq(r.slots, 1);
 		fx_assert_quiet();
 		close(ready[0]);
@@ -120,7 +123,8 @@ Test(worker, reap_takes_back_slots_probes_and_tickets_and_wakes_who_waits)
 	cr_assert_eq(rhc_bulkhead_wait(&ob, &waiter, fx.now, &got, &fx.wake), RHC_TAKE_WAITING);
 	for (unsigned i = 0; i < 3; i++) {
 		cr_assert_eq(rhc_breaker_admit(&brk, fx.now, &permit, &refused), RHC_ADMIT_PASS);
-		rhc_breaker_record(&brk, &permit, RHC_OUTCOME_FAIL, RHC_ERR_connect_refused, fx.now);
+		rhc_breaker_record(&brk, &permit, RHC_OUTCOME_FAIL, RHC_ERR_connect_refused,
+				   fx.now);
 	}
 	fx.now += 1000;
 	cr_assert_eq(rhc_breaker_admit(&brk, fx.now, &permit, &refused), RHC_ADMIT_PROBE);

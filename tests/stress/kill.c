@@ -1,15 +1,18 @@
 /*
- * tests/stress/kill.c - SIGKILL after each single instruction of each operation, then reap, then look.
+ * tests/stress/kill.c - SIGKILL after each single instruction of each operation, then reap, then
+ * look.
  *
- * Deterministic: the victim is forked from the same state each time and stepped with ptrace, so instruction k
- * is always the same one.  A run without a kill finds the instructions after which the segment differs; after
- * those the victim is always killed, after the others as far as the time goes (--seconds; --all for every one):
- * between two stores the segment is the same, so the kill is too.
- * Second victim: the reaper itself is killed at a random instruction, and another one finishes its work.
+ * Deterministic: the victim is forked from the same state each time and stepped with ptrace, so
+ * instruction k is always the same one.  A run without a kill finds the instructions after which
+ * the segment differs; after those the victim is always killed, after the others as far as the
+ * time goes (--seconds; --all for every one): between two stores the segment is the same, so the
+ * kill is too. Second victim: the reaper itself is killed at a random instruction, and another one
+ * finishes its work.
  *
  *   stress_kill [--seconds N] [--all] [--case TEXT] [--seed N]
  *
- * Ends with 0 if nothing is wrong and the broken variant was found out, 77 where ptrace is not allowed.
+ * Ends with 0 if nothing is wrong and the broken variant was found out, 77 where ptrace is not
+ * allowed.
  */
 #include "kill.h"
 
@@ -60,8 +63,12 @@ static double seconds(void)
 
 static void make_world(void)
 {
-	struct rhc_policy policy = { .failure_threshold = 3, .recovery_ms = 1000, .half_open_max = 1,
-		.success_threshold = 1, .lease_ms = 5000, .limit = K_LIMIT };
+	struct rhc_policy policy = { .failure_threshold = 3,
+				     .recovery_ms = 1000,
+				     .half_open_max = 1,
+				     .success_threshold = 1,
+				     .lease_ms = 5000,
+				     .limit = K_LIMIT };
 	struct rhc_segment_opt opt = { .path = path,
 		.shape = { .workers = 3, .upstreams = 2, .slots = 64, .ring_len = 16 },
 		.mono_ns = 1, .wall_ns = 1, .allow_disk = true };
@@ -167,7 +174,10 @@ static void step_and_kill(pid_t pid, unsigned k)
 	finish(pid);
 }
 
-/* A run to the end: how many instructions, and after which the segment differs (event rings where asked for). */
+/*
+ * A run to the end: how many instructions, and after which the segment differs (event rings where
+ * asked for).
+ */
 static unsigned survey(pid_t pid, uint8_t *changed, bool rings)
 {
 	size_t from = world.seg.hdr.off_workers;
@@ -298,8 +308,10 @@ static void judge(const struct kill_case *c, unsigned k, struct tally *t)
 {
 	struct rhc_finding found[4];
 	struct rhc_reaped r;
-	uint64_t wake = 0, waiting = rhc_bulkhead_waiters(&world.seg, world.up) & ~(UINT64_C(1) << K_VICTIM);
-	bool live = (uint32_t)atomic_load(&rhc_seg_worker(&world.seg, K_VICTIM)->word) != RHC_WORKER_FREE;
+	uint64_t wake = 0,
+		 waiting = rhc_bulkhead_waiters(&world.seg, world.up) & ~(UINT64_C(1) << K_VICTIM);
+	bool live = (uint32_t)atomic_load(&rhc_seg_worker(&world.seg, K_VICTIM)->word) !=
+		    RHC_WORKER_FREE;
 	uint32_t n = rhc_view_audit(&world.seg, world.lock_fd, world.now, found, 4);
 	const char *wrong;
 
@@ -329,8 +341,8 @@ static void kill_pair(const struct kill_case *c, unsigned k, unsigned reaper, st
 
 /* ---- one case ---- */
 
-static unsigned kill_all(const struct kill_case *c, const uint8_t *changed, unsigned n, double budget,
-                         struct tally *t)
+static unsigned kill_all(const struct kill_case *c, const uint8_t *changed, unsigned n,
+			 double budget, struct tally *t)
 {
 	double end = seconds() + budget;
 	unsigned changes = 0, stride;
@@ -340,7 +352,10 @@ static unsigned kill_all(const struct kill_case *c, const uint8_t *changed, unsi
 		if (changed[k])
 			kill_at(c, k, t);
 	}
-	/* The rest from coarse to fine: whatever the time allows is spread over the whole operation. */
+	/*
+	 * The rest from coarse to fine: whatever the time allows is spread over the whole
+	 * operation.
+	 */
 	for (stride = 64; stride; stride /= 2) {
 		for (unsigned k = stride; k <= n && seconds() < end; k += stride) {
 			if (!changed[k] && (stride == 64 || k % (2 * stride)))
@@ -350,8 +365,8 @@ static unsigned kill_all(const struct kill_case *c, const uint8_t *changed, unsi
 	return changes;
 }
 
-static void kill_pairs(const struct kill_case *c, const uint8_t *changed, unsigned n, unsigned pairs,
-                       double budget, struct tally *t)
+static void kill_pairs(const struct kill_case *c, const uint8_t *changed, unsigned n,
+		       unsigned pairs, double budget, struct tally *t)
 {
 	double end = seconds() + budget;
 	unsigned reaper, k = 1;
@@ -373,7 +388,8 @@ static void kill_pairs(const struct kill_case *c, const uint8_t *changed, unsign
 static bool victim_is_worker(const struct kill_case *c)
 {
 	pid_t pid = start(c);
-	bool live = (uint32_t)atomic_load(&rhc_seg_worker(&world.seg, K_VICTIM)->word) == RHC_WORKER_LIVE;
+	bool live = (uint32_t)atomic_load(&rhc_seg_worker(&world.seg, K_VICTIM)->word) ==
+		    RHC_WORKER_LIVE;
 
 	finish(pid);
 	return live;

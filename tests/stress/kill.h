@@ -1,9 +1,9 @@
 /*
  * tests/stress/kill.h - kill at every instruction: what a case is and what the harness gives it.
  *
- * A case names one public operation.  prepare() runs in the parent on a fresh segment; begin() runs in the
- * victim before it is stepped; operate() is stepped, and killed after k instructions, k = 1, 2, 3, ...;
- * check() says what is wrong after the reap, NULL if nothing is.
+ * A case names one public operation.  prepare() runs in the parent on a fresh segment; begin()
+ * runs in the victim before it is stepped; operate() is stepped, and killed after k instructions,
+ * k = 1, 2, 3, ...; check() says what is wrong after the reap, NULL if nothing is.
  */
 #ifndef RHC_STRESS_KILL_H
 #define RHC_STRESS_KILL_H

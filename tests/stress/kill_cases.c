@@ -43,7 +43,8 @@ static void queue(struct world *w, unsigned i)
 {
 	struct rhc_slot got;
 
-	must(rhc_bulkhead_wait(&w->b[i], &w->waiter[i], w->now, &got, &ignored) == RHC_TAKE_WAITING);
+	must(rhc_bulkhead_wait(&w->b[i], &w->waiter[i], w->now, &got, &ignored) ==
+	     RHC_TAKE_WAITING);
 	w->waits[i] = true;
 }
 
@@ -83,7 +84,8 @@ static void wait_behind_victim(struct world *w)
 
 static void wait_and_cancel(struct world *w)
 {
-	if (rhc_bulkhead_wait(&w->b[1], &w->my_waiter, w->now, &w->got, &ignored) == RHC_TAKE_WAITING)
+	if (rhc_bulkhead_wait(&w->b[1], &w->my_waiter, w->now, &w->got, &ignored) ==
+	    RHC_TAKE_WAITING)
 		rhc_bulkhead_cancel(&w->b[1], &w->my_waiter, w->now, &ignored);
 	else
 		rhc_bulkhead_release(&w->b[1], &w->got, w->now, &ignored);
@@ -92,7 +94,8 @@ static void wait_and_cancel(struct world *w)
 static void begin_waiting(struct world *w)
 {
 	k_register(w);
-	must(rhc_bulkhead_wait(&w->b[1], &w->my_waiter, w->now, &w->got, &ignored) == RHC_TAKE_WAITING);
+	must(rhc_bulkhead_wait(&w->b[1], &w->my_waiter, w->now, &w->got, &ignored) ==
+	     RHC_TAKE_WAITING);
 }
 
 static void poll_release(struct world *w)
@@ -157,7 +160,8 @@ static void fail(struct world *w, unsigned by, unsigned n)
 
 	for (unsigned i = 0; i < n; i++) {
 		if (rhc_breaker_admit(&w->brk[by], w->now, &p, &r) != RHC_ADMIT_REFUSE)
-			rhc_breaker_record(&w->brk[by], &p, RHC_OUTCOME_FAIL, RHC_ERR_connect_refused, w->now);
+			rhc_breaker_record(&w->brk[by], &p, RHC_OUTCOME_FAIL,
+					   RHC_ERR_connect_refused, w->now);
 	}
 }
 
@@ -184,7 +188,8 @@ static void probe(struct world *w, enum rhc_outcome outcome)
 	if (rhc_breaker_admit(&w->brk[1], w->now, &w->mine, &r) == RHC_ADMIT_REFUSE)
 		return;
 	if (rhc_breaker_readmit(&w->brk[1], w->now + 300, &w->mine, &r) != RHC_ADMIT_REFUSE)
-		rhc_breaker_record(&w->brk[1], &w->mine, outcome, RHC_ERR_read_timeout, w->now + 400);
+		rhc_breaker_record(&w->brk[1], &w->mine, outcome, RHC_ERR_read_timeout,
+				   w->now + 400);
 }
 
 static void probe_ok(struct world *w)
