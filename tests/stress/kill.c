@@ -151,7 +151,7 @@ static pid_t start(const struct kill_case *c)
 /* One instruction; false when the process has ended. */
 static bool step(pid_t pid)
 {
-	int status;
+	int status = 0;
 
 	if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, &status, 0) != pid)
 		die("step");
