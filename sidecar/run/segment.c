@@ -12,7 +12,7 @@
 #include "sidecar/base/log.h"
 #include "sidecar/upstream/upstream.h"
 
-enum { SEGMENT_EVENTS_MIN = 64 };
+enum { SEGMENT_EVENTS_MIN = 64, SEGMENT_UPSTREAMS_MIN = 16, SEGMENT_WORKERS_MIN = 8 };
 
 static uint64_t now_ms(void)
 {
@@ -42,12 +42,32 @@ static uint32_t ring_len(const struct config *config)
 	return len;
 }
 
-static struct rhc_segment_opt options_of(const struct options *o, const struct config *config, const char *path)
+static uint32_t room_for(uint32_t n, uint32_t least, uint32_t most)
+{
+	while (least < n && least < most)
+		least *= 2;
+	return least < most ? least : most;
+}
+
+uint32_t segment_upstreams(uint32_t configured)
+{
+	return room_for(2 * configured, SEGMENT_UPSTREAMS_MIN, CONFIG_UPSTREAMS_MAX);
+}
+
+/* Two generations, a third that waits for the first, and a predecessor's. */
+uint32_t segment_workers(uint32_t workers)
+{
+	return room_for(4 * workers, SEGMENT_WORKERS_MIN, RHC_WORKERS_MAX);
+}
+
+static struct rhc_segment_opt options_of(const struct options *o, const struct config *config, uint32_t workers,
+                                         const char *path)
 {
 	struct rhc_segment_opt opt = {
 		.path = path,
-		.shape = { .workers = config->shm.max_workers,
-		           .upstreams = config->shm.max_upstreams,
+		.shape = { .workers = config->shm.max_workers ? config->shm.max_workers : segment_workers(workers),
+		           .upstreams = config->shm.max_upstreams ? config->shm.max_upstreams :
+		                                                    segment_upstreams(config->upstreams_len + 1),
 		           .slots = config_slots(config),
 		           .ring_len = ring_len(config) },
 		.mode = 0600,
@@ -67,10 +87,10 @@ static bool default_fails(enum rhc_refuse why)
 	return why == RHC_REFUSE_FS || why == RHC_REFUSE_ABSENT || why == RHC_REFUSE_OPEN;
 }
 
-static int adopt(struct rhc_segment *seg, const struct options *o, const struct config *config)
+static int adopt(struct rhc_segment *seg, const struct options *o, const struct config *config, uint32_t workers)
 {
 	char standard[RHC_PATH_MAX], instead[RHC_PATH_MAX];
-	struct rhc_segment_opt opt = options_of(o, config, config->shm.path);
+	struct rhc_segment_opt opt = options_of(o, config, workers, config->shm.path);
 	struct rhc_refusal refusal;
 	bool is_default;
 	int rc;
@@ -84,7 +104,7 @@ static int adopt(struct rhc_segment *seg, const struct options *o, const struct 
 		snprintf(instead, sizeof(instead), "/dev/shm/rhc-%s.shm", config->instance);
 		log_event(LOG_SHM, LOG_WARN, "segment_elsewhere", LOG_STR("reason", refusal.text),
 		          LOG_STR("instead", instead));
-		opt = options_of(o, config, instead);
+		opt = options_of(o, config, workers, instead);
 		rc = rhc_segment_adopt(seg, &opt, &refusal);
 	}
 	if (rc != 0) {
@@ -107,7 +127,7 @@ static void retire_missing(struct rhc_segment *seg, const struct config *config,
 		if (rhc_upstream_state(seg, i) != RHC_UP_USED)
 			continue;
 		rhc_upstream_name(seg, i, name);
-		if (!config_upstream(config, name) && strcmp(name, UPSTREAM_FORWARD_NAME) != 0)
+		if (!upstreams_declares(config, name))
 			(void)rhc_upstream_retire(seg, i, cfg_gen);
 	}
 }
@@ -159,9 +179,9 @@ static void describe(struct rhc_segment *seg, const struct config *config)
 	atomic_store(&hdr->lifecycle, RHC_LIFE_STARTING);
 }
 
-int segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config)
+int segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config, uint32_t workers)
 {
-	if (adopt(seg, o, config) != 0)
+	if (adopt(seg, o, config, workers) != 0)
 		return EXIT_FAILED;
 	if (clean_and_declare(seg, config) != 0) {
 		rhc_segment_detach(seg);

@@ -17,6 +17,7 @@ struct forward {
 		cfg; /* the defaults' policy, copied by value: strings stay the configuration's */
 	uint64_t used_ns;
 	char host[HOST_MAX + 1];
+	char record[RHC_NAME_MAX + 1];
 };
 
 static struct forward *forward_of(struct upstream *up)
@@ -74,14 +75,62 @@ static int place(struct upstreams *all)
 	return oldest;
 }
 
+bool upstream_forward_is_host(const char *pattern)
+{
+	return *pattern && !strpbrk(pattern, "*?");
+}
+
+void upstream_forward_record(struct http_str host, char out[RHC_NAME_MAX + 1])
+{
+	static const char prefix[] = UPSTREAM_FORWARD_NAME ":";
+	size_t at = sizeof(prefix) - 1;
+	uint32_t hash = 2166136261U; /* FNV-1a of a name that has to be cut, so that it stays its own */
+
+	memcpy(out, prefix, at);
+	for (uint32_t i = 0; i < host.n; i++) {
+		char c = host.p[i];
+
+		c = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+		hash = (hash ^ (uint8_t)c) * 16777619U;
+		if (at < RHC_NAME_MAX)
+			out[at++] = c;
+	}
+	out[at] = '\0';
+	if (sizeof(prefix) - 1 + host.n > RHC_NAME_MAX)
+		snprintf(out + RHC_NAME_MAX - 9, 10, "~%08x", hash);
+}
+
+/* Of the host with this port, of the host, or of all that have none: an index, or -ENOENT. */
+static int record_of(struct upstreams *all, struct forward *f, uint16_t port)
+{
+	char text[HOST_MAX + 16];
+	bool v6 = strchr(f->host, ':') != NULL;
+	int n = snprintf(text, sizeof(text), v6 ? "[%s]:%u" : "%s:%u", f->host, port);
+	int index;
+
+	upstream_forward_record((struct http_str){ text, (uint32_t)n }, f->record);
+	index = rhc_upstream_find(all->seg, f->record);
+	if (index >= 0)
+		return index;
+	upstream_forward_record((struct http_str){ f->host, (uint32_t)strlen(f->host) }, f->record);
+	index = rhc_upstream_find(all->seg, f->record);
+	if (index >= 0)
+		return index;
+	f->up.shares = true;
+	snprintf(f->record, sizeof(f->record), "%s", UPSTREAM_FORWARD_NAME);
+	return all->forward_index;
+}
+
 static struct upstream *make(struct upstreams *all, struct http_str host, uint16_t port)
 {
 	struct forward *f = calloc(1, sizeof(*f));
+	int index;
 
 	if (!f)
 		return NULL;
 	memcpy(f->host, host.p, host.n);
-	f->cfg.name = UPSTREAM_FORWARD_NAME;
+	index = record_of(all, f, port);
+	f->cfg.name = f->record;
 	f->cfg.url =
 		(struct config_url){ .text = f->host, .host = f->host, .path = "", .port = port };
 	/* what stands in Host: without the port where that is the one of the scheme (RFC 9110 section 4.2.3) */
@@ -89,8 +138,8 @@ static struct upstream *make(struct upstreams *all, struct http_str host, uint16
 	f->cfg.url.literal = strchr(f->host, ':') != NULL;
 	f->cfg.policy = all->cfg->defaults;
 	f->up.forward = true;
-	if (upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL,
-			  (uint32_t)all->forward_index) < 0) {
+	if (index < 0 ||
+	    upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL, (uint32_t)index) < 0) {
 		free(f);
 		return NULL;
 	}

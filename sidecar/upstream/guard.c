@@ -425,7 +425,7 @@ void guard_init(struct upstream *up)
 
 	memset(g, 0, sizeof(*g));
 	g->slots = up->policy->bulkhead.enabled;
-	g->breaks = !up->forward;
+	g->breaks = !up->shares;
 	rhc_bulkhead_init(&g->bulkhead, up->all->env.worker, up->index);
 	rhc_breaker_init(&g->breaker, up->all->env.worker, up->index);
 }
@@ -435,14 +435,21 @@ void guard_fini(struct upstream *up)
 	assert(up->guard.bulkhead.waiters == 0 && !list_linked(&up->guard.node));
 }
 
+static void second(struct upstream *up, uint64_t now_ms, uint64_t *wake)
+{
+	if (up->guard.breaks)
+		rhc_breaker_tick(&up->guard.breaker, now_ms);
+	rhc_bulkhead_reconcile(up->all->seg, up->index, now_ms, &up->all->env.worker->ring, wake);
+}
+
 void guard_second(struct upstreams *all)
 {
 	uint64_t now_ms = now_ms_of(all), wake = 0;
 
-	for (uint32_t i = 0; i < all->n; i++) {
-		rhc_breaker_tick(&all->up[i].guard.breaker, now_ms);
-		rhc_bulkhead_reconcile(all->seg, all->up[i].index, now_ms, &all->env.worker->ring,
-				       &wake);
-	}
+	for (uint32_t i = 0; i < all->n; i++)
+		second(&all->up[i], now_ms, &wake);
+	for (uint32_t i = 0; i < UPSTREAM_FORWARD_MAX; i++)
+		if (all->forward[i])
+			second(all->forward[i], now_ms, &wake);
 	guard_wake_mask(all, wake);
 }

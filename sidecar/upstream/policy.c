@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "sidecar/io/tls.h"
-#include "sidecar/upstream/upstream.h"
+#include "sidecar/upstream/upstream_private.h"
 
 enum { LEASE_GRACE_MS = 5000, ALPN_MAX = 64 };
 
@@ -71,6 +71,26 @@ static int declare(struct rhc_segment *seg, const char *name, const struct confi
 	return rc;
 }
 
+/* Hosts for which the segment has no room left share the record of all: still bounded, but without a breaker. */
+static int declare_forward(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms,
+			   uint64_t *wake, char *why, size_t cap)
+{
+	const struct config_strings *allow = &cfg->forward_proxy.allow;
+	char record[RHC_NAME_MAX + 1];
+	int rc = declare(seg, UPSTREAM_FORWARD_NAME, &cfg->defaults, false, now_ms, wake, why, cap);
+
+	for (uint32_t i = 0; i < allow->len && rc == 0; i++) {
+		const char *host = allow->item[i];
+
+		if (!upstream_forward_is_host(host))
+			continue;
+		upstream_forward_record((struct http_str){ host, (uint32_t)strlen(host) }, record);
+		rc = declare(seg, record, &cfg->defaults, true, now_ms, wake, why, cap);
+		rc = rc == -ENOSPC ? 0 : rc;
+	}
+	return rc;
+}
+
 int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms,
 		      uint64_t *wake, char *why, size_t cap)
 {
@@ -80,9 +100,24 @@ int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_
 		rc = declare(seg, cfg->upstreams[i].name, &cfg->upstreams[i].policy, true, now_ms,
 			     wake, why, cap);
 	if (rc == 0 && forwards(cfg))
-		rc = declare(seg, UPSTREAM_FORWARD_NAME, &cfg->defaults, false, now_ms, wake, why,
-			     cap);
+		rc = declare_forward(cfg, seg, now_ms, wake, why, cap);
 	return rc;
+}
+
+bool upstreams_declares(const struct config *cfg, const char *name)
+{
+	char record[RHC_NAME_MAX + 1];
+
+	if (config_upstream(cfg, name) || strcmp(name, UPSTREAM_FORWARD_NAME) == 0)
+		return true;
+	for (uint32_t i = 0; forwards(cfg) && i < cfg->forward_proxy.allow.len; i++) {
+		const char *host = cfg->forward_proxy.allow.item[i];
+
+		upstream_forward_record((struct http_str){ host, (uint32_t)strlen(host) }, record);
+		if (upstream_forward_is_host(host) && strcmp(name, record) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* ---- TLS ---- */

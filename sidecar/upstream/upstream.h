@@ -36,8 +36,13 @@ struct tls_policy;
 enum { UPSTREAM_FORWARD_MAX = 128 }; /* targets of the forward proxy one worker knows at a time */
 /* A target nobody holds may give way to another after so long, and the longest backoff on top. */
 #define UPSTREAM_FORWARD_QUIET_NS (UINT64_C(300) * NS_PER_S)
-#define UPSTREAM_FORWARD_NAME \
-	"_forward" /* their common record in the segment; no configured name has a _ */
+/*
+ * Records of the forward proxy in the segment; no configured name has a _.  A host that stands in
+ * forward_proxy.allow as it is has one of its own, "_forward:api.example.com", with slots and a breaker.
+ * Hosts that only a pattern lets through share "_forward": slots, but no breaker, since one of them being
+ * down says nothing of the others.
+ */
+#define UPSTREAM_FORWARD_NAME "_forward"
 
 /* The TLS policies of one upstream; both NULL for http://. */
 struct upstream_tls {
@@ -68,7 +73,8 @@ struct upstream {
 	struct upstreams *all;
 	struct upstream_tls tls;
 	const char *server_name; /* for TLS */
-	bool forward;            /* a target of the forward proxy: slots, but no breaker */
+	bool forward;            /* a target of the forward proxy */
+	bool shares;             /* its record is that of many: slots, but no breaker */
 	uint32_t users;          /* calls that hold it, see upstream_hold() */
 	_Atomic uint64_t *ctr;   /* counters row of this worker */
 	struct resolver_name *dns;
@@ -94,7 +100,7 @@ struct upstreams {
 	uint32_t n;
 	struct upstream *up;       /* in the order of the configuration */
 	struct upstream **forward; /* UPSTREAM_FORWARD_MAX, NULL: free */
-	int forward_index;         /* their record in the segment, -ENOENT: none */
+	int forward_index;         /* the record in the segment they share, -ENOENT: none */
 	uint64_t forward_quiet_ns;
 	uint32_t hosts_mask;
 	struct upstream_host *hosts; /* hash of names and authorities */
@@ -146,6 +152,9 @@ static inline void upstream_drop(struct upstream *up)
 	up->users--;
 }
 bool upstream_forward_allowed(const struct config *cfg, struct http_str host);
+
+/* Does this configuration have a record of that name, be it an upstream's or of the forward proxy? */
+bool upstreams_declares(const struct config *cfg, const char *name);
 
 /* What the segment has to know of a policy. */
 void upstream_policy(const struct config_policy *p, struct rhc_policy *ret);

@@ -18,4 +18,9 @@ bool upstream_idle(const struct upstream *up); /* no connection, no wait, no che
 
 void upstream_forward_free(struct upstream *up);
 
+/* Does it match one host alone? */
+bool upstream_forward_is_host(const char *pattern);
+/* The name of the record of a host (or host:port), at most RHC_NAME_MAX bytes, in lower case. */
+void upstream_forward_record(struct http_str host, char out[RHC_NAME_MAX + 1]);
+
 #endif

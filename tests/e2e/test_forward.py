@@ -1,0 +1,318 @@
+"""The forward proxy: absolute targets (HTTP_PROXY), CONNECT by policy, and who the upstream is told it serves."""
+import json
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from lib.peer import Peer
+from lib.raw import Raw
+from lib.servers import pattern
+from lib.wait import free_port, until
+from test_tunnel import read, read_all
+
+ALLOW = {"enabled": True, "allow": ["127.0.0.1", "localhost", "*.localhost"]}
+
+
+def curl(*args, timeout=30, check=True):
+    return subprocess.run(["curl", "-sS", "-m", str(timeout), *map(str, args)], check=check, capture_output=True,
+                          timeout=timeout + 10)
+
+
+def connect(one, target, fields=""):
+    """(connection, head of the answer) of a CONNECT."""
+    connection = Raw(one.port, timeout=10)
+    connection.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n")
+    while b"\r\n\r\n" not in connection.buffer:
+        assert connection._more(), "closed before an answer"
+    if connection.buffer.startswith(b"HTTP/1.1 200 "):
+        head, _, rest = bytes(connection.buffer).partition(b"\r\n\r\n")
+        connection.buffer = bytearray(rest)
+        return connection, head.decode("latin-1")
+    return connection, connection.read("CONNECT")
+
+
+def proxied(one, url):
+    """The answer to a GET with an absolute target."""
+    with one.connect() as connection:
+        return connection.call("GET", url, host=url.split("/")[2])
+
+
+def echo(connection):
+    while connection.more():
+        connection.send(bytes(connection.buffer))
+        connection.buffer.clear()
+    connection.send("bye")
+
+
+@pytest.fixture
+def echoer():
+    with Peer(echo) as peer:
+        yield peer
+
+
+@pytest.fixture
+def proxy(sidecar, origin):
+    return sidecar({"orders": origin.url}, forward_proxy={**ALLOW, "connect": "allow"},
+                   defaults={"retry": {"max_attempts": 1}})
+
+
+# ---- absolute targets ----
+
+def test_curl_as_its_http_proxy_reaches_allowed_hosts_and_configured_upstreams(proxy, origin):
+    through = ["-x", proxy.url()]
+    assert curl(*through, f"{origin.url}/bytes/500").stdout == pattern(500)
+    assert curl(*through, "http://orders/bytes/600").stdout == pattern(600)
+    assert curl(*through, f"http://api.localhost:{origin.port}/bytes/7").stdout == pattern(7)
+    names = [line["upstream_cluster"] for line in until("three lines", 10, lambda: len(proxy.access_lines()) == 3 and proxy.access_lines())]
+    assert names == ["orders", "orders", "_forward"], "the url of orders is its address"
+
+
+def test_a_host_that_is_not_allowed_is_denied(proxy):
+    answer = proxied(proxy, "http://example.org/")
+    assert answer.status == 403 and answer.problem["type"] == "urn:rhc:error:denied"
+    assert "forward_proxy.allow" in answer.problem["detail"]
+
+
+def test_https_targets_are_denied_rather_than_sent_in_the_clear(proxy, origin):
+    answer = proxied(proxy, f"https://127.0.0.1:{free_port()}/")
+    assert answer.status == 403 and "https" in answer.problem["detail"]
+
+
+def test_a_forwarded_call_carries_the_authority_with_its_port(proxy, origin):
+    seen = json.loads(curl("-x", proxy.url(), f"http://a.localhost:{origin.port}/echo").stdout)
+    hosts = [value for name, value in seen["headers"] if name.lower() == "host"]
+    assert hosts == [f"a.localhost:{origin.port}"]
+
+
+def test_each_allowed_host_has_a_circuit_of_its_own(sidecar, origin):
+    dead = free_port()
+    one = sidecar({"orders": "http://127.0.0.1:1"}, workers=2, forward_proxy={"enabled": True, "allow": ["localhost", "other.localhost", "*.localhost"]},
+                  defaults={"retry": {"max_attempts": 1}, "circuit_breaker": {"failure_threshold": 3}})
+    for _ in range(3):
+        answer = proxied(one, f"http://localhost:{dead}/")
+        assert answer.problem["type"] == "urn:rhc:error:connect_refused"
+        assert answer.problem["upstream"] == "_forward:localhost"
+    until("the circuit is open", 5, lambda: one.breaker("_forward:localhost") == "open")
+    for _ in range(4):  # whichever worker it is
+        answer = proxied(one, f"http://localhost:{dead}/")
+        assert answer.status == 503 and answer.problem["type"] == "urn:rhc:error:circuit_open"
+    for host in ("other.localhost", "pattern.localhost"):
+        assert proxied(one, f"http://{host}:{origin.port}/").status == 200
+    assert one.breaker("_forward:other.localhost") == "closed"
+
+
+def test_the_records_of_allowed_hosts_survive_a_reload(sidecar, origin):
+    import signal
+    one = sidecar({"orders": origin.url}, forward_proxy={"enabled": True, "allow": ["localhost"]},
+                  defaults={"retry": {"max_attempts": 1}})
+    assert proxied(one, f"http://localhost:{origin.port}/").status == 200
+    first = set(one.workers)
+    one.child.kill(signal.SIGHUP)
+    until("a new generation serves", 20, lambda: set(one.workers) and not set(one.workers) & first and one.get("/ready")[0] == 200)
+    assert proxied(one, f"http://localhost:{origin.port}/").status == 200
+    assert one.breaker("_forward:localhost") == "closed"
+
+
+# ---- CONNECT ----
+
+def test_connect_is_denied_by_default(sidecar, origin):
+    one = sidecar({"orders": origin.url}, forward_proxy=ALLOW)
+    connection, answer = connect(one, f"127.0.0.1:{origin.port}")
+    assert answer.status == 403 and "forward_proxy.connect" in answer.problem["detail"]
+    connection.close()
+
+
+def test_connect_makes_a_tunnel_of_bytes_with_half_close(proxy, echoer):
+    connection, head = connect(proxy, f"localhost:{echoer.port}")
+    assert head.startswith("HTTP/1.1 200 ") and "content-length" not in head.lower()
+    assert "transfer-encoding" not in head.lower() and "x-request-id" in head.lower()
+    for word in (b"anything", b"\0\1\2" * 1000):
+        connection.send(word)
+        assert read(connection, len(word)) == word
+    connection.socket.shutdown(socket.SHUT_WR)
+    assert read_all(connection) == b"bye"
+    line = until("it is logged", 10, lambda: proxy.access_lines())[0]
+    assert (line["method"], line["response_code"], line["upstream_cluster"]) == ("CONNECT", 200, "_forward:localhost")
+    assert line["bytes_received"] == 3008 and line["bytes_sent"] == 3011
+
+
+def test_a_server_that_speaks_first_is_heard(proxy):
+    def greet(connection):
+        connection.send("220 hello\r\n")
+        connection.to_the_end()
+    with Peer(greet) as peer:
+        for _ in range(20):
+            connection, _ = connect(proxy, f"127.0.0.1:{peer.port}")
+            assert read(connection, 11) == b"220 hello\r\n"
+            connection.close()
+
+
+def test_tls_goes_through_a_tunnel_end_to_end(proxy, nginx, ours):
+    done = curl("-x", proxy.url(), "--cacert", ours.ca_file, f"{nginx.url('good')}/page")
+    assert done.stdout == pattern(16384)
+    from lib.metrics import Metrics  # noqa: F401 - the counters are read through it
+    proxy.counted(1, "rhc_requests_total", upstream="_forward:127.0.0.1", code="2xx")
+
+
+@pytest.mark.parametrize("target, status, error", [
+    ("localhost", 400, "bad_request"), ("localhost:", 400, "bad_request"), ("example.org:443", 403, "denied"),
+    ("localhost:0", 400, "bad_request")])
+def test_a_target_that_is_not_host_and_port_or_not_allowed_is_refused(target, status, error, proxy):
+    connection, answer = connect(proxy, target)
+    assert answer.status == status, answer
+    assert answer["content-type"] == "application/problem+json" and error in answer.body.decode()
+    connection.close()
+
+
+def test_errors_of_a_connect_come_from_the_table_and_open_the_circuit_of_that_host(sidecar, echoer):
+    one = sidecar({"orders": "http://127.0.0.1:1"}, forward_proxy={**ALLOW, "connect": "allow"},
+                  defaults={"retry": {"max_attempts": 1}, "circuit_breaker": {"failure_threshold": 2}})
+    dead = free_port()
+    for _ in range(2):
+        connection, answer = connect(one, f"127.0.0.1:{dead}")
+        assert answer.status == 502 and answer.problem["type"] == "urn:rhc:error:connect_refused"
+        assert answer["x-rhc-error"] == "APIConnectionError"
+        connection.close()
+    connection, answer = connect(one, f"127.0.0.1:{echoer.port}")
+    assert answer.status == 503 and answer.problem["type"] == "urn:rhc:error:circuit_open"
+    connection.close()
+    connection, head = connect(one, f"localhost:{echoer.port}")
+    assert " 200 " in head
+    connection.close()
+
+
+def test_a_refused_connect_is_retried(sidecar, echoer):
+    one = sidecar({"orders": "http://127.0.0.1:1"}, forward_proxy={**ALLOW, "connect": "allow"})
+    connection, answer = connect(one, f"127.0.0.1:{free_port()}")
+    assert answer.status == 502 and answer["x-rhc-attempts"] == "3"
+    connection.close()
+
+
+def test_a_tunnel_holds_a_slot_of_its_host(sidecar, echoer):
+    one = sidecar({"orders": "http://127.0.0.1:1"}, forward_proxy={**ALLOW, "connect": "allow"},
+                  defaults={"bulkhead": {"max_concurrency": 1, "acquisition_timeout": 0.2}})
+    held, head = connect(one, f"localhost:{echoer.port}")
+    assert " 200 " in head and one.in_use("_forward:localhost") == 1
+    other, answer = connect(one, f"localhost:{echoer.port}")
+    assert answer.status == 503 and answer.problem["type"] == "urn:rhc:error:bulkhead_timeout"
+    other.close()
+    held.close()
+    until("the slot is back", 10, lambda: one.in_use("_forward:localhost") == 0)
+
+
+def test_connect_to_the_address_of_an_upstream_uses_its_record(proxy, origin):
+    connection, head = connect(proxy, f"127.0.0.1:{origin.port}")
+    assert " 200 " in head and proxy.in_use("orders") == 1
+    connection.send("GET /bytes/9 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert read_all(connection).endswith(pattern(9))
+    connection.close()
+    until("the slot is back", 10, lambda: proxy.in_use("orders") == 0)
+
+
+def test_a_listener_that_only_routes_makes_no_tunnels(sidecar, origin):
+    port = free_port()
+    one = sidecar({"orders": {"url": origin.url, "listen": f"127.0.0.1:{port}"}},
+                  forward_proxy={**ALLOW, "connect": "allow"})
+    with Raw(port) as connection:
+        connection.send(f"CONNECT 127.0.0.1:{origin.port} HTTP/1.1\r\nHost: x:1\r\n\r\n")
+        assert connection.read("CONNECT").status in (400, 403)
+    assert one.get("/ready")[0] == 200
+
+
+# ---- who we say the caller is ----
+
+def echoed(one, headers=(), port=None):
+    with Raw(port or one.port) as connection:
+        answer = connection.call("GET", "/echo", headers, host="orders")
+    assert answer.status == 200, answer
+    return [(name.lower(), value) for name, value in json.loads(answer.body)["headers"]]
+
+
+def values(seen, name):
+    return [value for field, value in seen if field == name]
+
+
+def test_nothing_is_said_of_the_caller_unless_asked_for(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    assert not [n for n, _ in echoed(one) if n.startswith("x-forwarded") or n == "forwarded"]
+    kept = echoed(one, [("X-Forwarded-For", "10.0.0.1"), ("Forwarded", "for=10.0.0.1")])
+    assert values(kept, "x-forwarded-for") == ["10.0.0.1"] and values(kept, "forwarded") == ["for=10.0.0.1"]
+
+
+def test_x_forwarded_names_the_real_peer_behind_those_before(sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={"headers": {"forwarded": "x-forwarded"}})
+    seen = echoed(one)
+    assert values(seen, "x-forwarded-for") == ["127.0.0.1"]
+    assert values(seen, "x-forwarded-proto") == ["http"] and values(seen, "x-forwarded-host") == ["orders"]
+    seen = echoed(one, [("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-For", "10.0.0.2"), ("X-Forwarded-Proto", "https"),
+                        ("X-Forwarded-Host", "shop.example")])
+    assert values(seen, "x-forwarded-for") == ["10.0.0.1, 10.0.0.2, 127.0.0.1"]
+    assert values(seen, "x-forwarded-proto") == ["https"] and values(seen, "x-forwarded-host") == ["shop.example"]
+
+
+def test_rfc_7239_names_the_real_peer(sidecar, origin):
+    port = free_port()
+    one = sidecar({"orders": origin.url}, defaults={"headers": {"forwarded": "rfc7239"}},
+                  listeners=[{"name": "main", "address": f"127.0.0.1:{port}"}, {"name": "six", "address": f"[::1]:{port}"}])
+    one.port = port
+    assert values(echoed(one), "forwarded") == ['for=127.0.0.1;host="orders";proto=http']
+    assert values(echoed(one, {"Forwarded": "for=10.0.0.1"}), "forwarded") == \
+        ['for=10.0.0.1, for=127.0.0.1;host="orders";proto=http']
+    with socket.create_connection(("::1", port), timeout=10) as s:
+        s.sendall(b"GET /echo HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while data := s.recv(65536):
+            answer += data
+    assert 'for=\\"[::1]\\";host=' in answer.decode()
+
+
+def test_a_request_that_came_through_us_is_a_loop(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    for via in ("1.1 rhc", "1.0 a, 1.1 rhc (x), 2 b", "HTTP/1.1 rhc"):
+        answer = one.call("orders", "GET", "/", {"Via": via})
+        assert answer.status == 502 and answer.problem["type"] == "urn:rhc:error:loop", via
+    for via in ("1.1 rhc2", "1.1 other (rhc)", "1.1 a.rhc"):
+        assert one.call("orders", "GET", "/", {"Via": via}).status == 200, via
+
+
+def test_a_sidecar_that_calls_itself_notices(sidecar):
+    port = free_port()
+    one = sidecar({"self": f"http://127.0.0.1:{port}"}, listeners=[{"name": "main", "address": f"127.0.0.1:{port}"}],
+                  defaults={"retry": {"max_attempts": 1}, "headers": {"add_request": {"x-rhc-upstream": "self"}}})
+    one.port = port
+    answer = one.call("self", "GET", "/", timeout=10)
+    assert answer.status == 502 and "loop" in answer.body.decode()
+
+
+# ---- unix sockets ----
+
+def test_a_unix_socket_is_a_listener_like_any_other(sidecar, origin, tmp_path):
+    path = tmp_path / "rhc.sock"
+    one = sidecar({"orders": origin.url}, workers=2, defaults={"headers": {"forwarded": "rfc7239"}},
+                  listeners=[{"name": "main", "address": f"127.0.0.1:{free_port()}"}, {"name": "sock", "address": f"unix:{path}"}])
+    for how in (["--http1.1"], ["--http2-prior-knowledge"]):
+        for _ in range(10):
+            done = curl("--unix-socket", path, *how, "-H", "x-rhc-upstream: orders", "http://orders/bytes/1234")
+            assert done.stdout == pattern(1234)
+    seen = json.loads(curl("--unix-socket", path, "http://orders/echo").stdout)["headers"]
+    assert [v for n, v in seen if n.lower() == "forwarded"] == ['for=unknown;host="orders";proto=http']
+    assert one.get("/ready")[0] == 200
+
+
+def test_many_callers_on_a_unix_socket_at_once(sidecar, origin, tmp_path):
+    path = tmp_path / "rhc.sock"
+    sidecar({"orders": origin.url}, workers=3, listeners=[{"name": "sock", "address": f"unix:{path}"}])
+    wrong = []
+
+    def ask():
+        done = curl("--unix-socket", path, *[f"http://orders/bytes/{n}" for n in (1, 20, 300)], check=False)
+        if done.stdout != pattern(1) + pattern(20) + pattern(300):
+            wrong.append(done)
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
