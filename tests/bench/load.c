@@ -3,8 +3,10 @@
  *
  * usage: rhc-load --to 127.0.0.1:PORT [--connections 64] [--seconds 1 | --ms 1000] [--count N] [--rate N]
  *                 [--path /1024] [--post BYTES] [--expect BYTES] [--status 200] [--hosts 1] [--close]
- *                 [--hold]
+ *                 [--gate | --hold]
  *
+ * --gate     asks once on each connection, says "ready" and begins when a line comes on stdin: so what it takes
+ *            to open them is not in the figures.
  * --hold     asks once on each connection, says "ready" and keeps them open until stdin ends.
  * Prints one JSON object; latencies in microseconds.
  */
@@ -22,7 +24,7 @@
 #define EVENTS    256
 #define GRACE_NS  (UINT64_C(10) * 1000000000) /* for answers after the end; then it is an error */
 #define HOLD_MAX_S  300
-#define HOLD_WINDOW 64
+#define WARM_WINDOW 64
 
 static void make_requests(struct load *l, const char *path)
 {
@@ -145,12 +147,45 @@ static void hold(void)
 		;
 }
 
+/* One request on each connection, not counted; the connections are free again afterwards. */
+static void warm_up(struct load *l)
+{
+	uint64_t rate = l->rate, count = l->count;
+
+	l->once = true;
+	l->rate = 0;
+	l->count = l->conns;
+	l->window = WARM_WINDOW;
+	run(l, GRACE_NS);
+	l->once = l->stopping = false;
+	l->rate = rate;
+	l->count = count;
+	l->window = UINT32_MAX;
+	l->started = l->answered = l->bytes = l->reconnects = 0;
+	memset(l->bucket, 0, sizeof(l->bucket));
+	l->free = NULL;
+	for (unsigned i = l->conns; i-- > 0;) {
+		l->conn[i].next_free = l->free;
+		l->free = &l->conn[i];
+	}
+}
+
+static void wait_for_go(void)
+{
+	char byte;
+
+	printf("ready\n");
+	fflush(stdout);
+	if (read(STDIN_FILENO, &byte, 1) < 0)
+		die("rhc-load: stdin: %s", strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
 	static struct load l;
 	const char *path = option(argc, argv, "--path", "/0");
 	uint64_t ms = option_number(argc, argv, "--ms", 0), took;
-	bool holding = option_flag(argc, argv, "--hold");
+	bool holding = option_flag(argc, argv, "--hold"), gate = option_flag(argc, argv, "--gate");
 
 	l.addr = address_of(option(argc, argv, "--to", "127.0.0.1:4640"));
 	l.conns = (unsigned)option_number(argc, argv, "--connections", 64);
@@ -159,12 +194,11 @@ int main(int argc, char **argv)
 	l.expect = option_number(argc, argv, "--expect", UINT64_MAX);
 	l.status = option_number(argc, argv, "--status", 200);
 	l.rate = option_number(argc, argv, "--rate", 0);
-	l.count = option_number(argc, argv, "--count", holding ? l.conns : 0);
-	l.once = holding;
-	l.window = holding ? HOLD_WINDOW : UINT32_MAX;
+	l.count = option_number(argc, argv, "--count", 0);
+	l.window = UINT32_MAX;
 	l.close = option_flag(argc, argv, "--close");
 	if (!ms)
-		ms = 1000 * option_number(argc, argv, "--seconds", holding ? 60 : 1);
+		ms = 1000 * option_number(argc, argv, "--seconds", 1);
 	options_done(argc, argv);
 	if (!l.conns || !l.hosts)
 		die("rhc-load: nothing to do");
@@ -172,10 +206,15 @@ int main(int argc, char **argv)
 	l.epoll = epoll_create1(EPOLL_CLOEXEC);
 	make_requests(&l, path);
 	make_connections(&l);
-	took = run(&l, ms * 1000000);
-	if (holding)
+	if (holding || gate)
+		warm_up(&l);
+	if (holding) {
 		hold();
-	else
-		print(&l, took);
+		return 0;
+	}
+	if (gate)
+		wait_for_go();
+	took = run(&l, ms * 1000000);
+	print(&l, took);
 	return 0;
 }

@@ -154,6 +154,22 @@ class Env:
             raise Failed(f"{os.path.basename(argv[0])}: {(r.stderr or r.stdout).strip()[-300:]}")
         return r.stdout
 
+    def gated(self, argv, seconds, begin):
+        """A load that says "ready" once it is warm; begin() is called, then it may start."""
+        p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             preexec_fn=self._prepare(self.load_cpu))
+        try:
+            ready = p.stdout.readline()  # rhc-load ends by itself when nobody answers
+            begin()
+            out, err = p.communicate("\n", timeout=seconds + 40)
+        finally:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+        if p.returncode or not ready:
+            raise Failed(f"{os.path.basename(argv[0])}: {err.strip()[-300:]}")
+        return out
+
     def hold(self, argv):
         return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                 preexec_fn=self._prepare(self.load_cpu))
@@ -175,7 +191,7 @@ def parse_h2load(text):
     return {"answered": int(done[1]), "errors": int(done[3]), "rps": float(took[3]), "bytes": 0}
 
 
-def h1_load(env, s, port, ms, extra=(), rate=0):
+def h1_load(env, s, port, ms, extra=(), rate=0, begin=lambda: None):
     argv = [env.tool("rhc-load"), f"--to=127.0.0.1:{port}", f"--connections={s.connections}", f"--ms={ms}",
             f"--path={s.path}", f"--hosts={s.hosts}", *extra]
     if "--status=503" not in extra:
@@ -186,7 +202,10 @@ def h1_load(env, s, port, ms, extra=(), rate=0):
         argv.append("--close")
     if rate:
         argv.append(f"--rate={rate}")
-    return json.loads(env.load(argv, ms / 1000))
+    if s.kind == "churn":
+        begin()
+        return json.loads(env.load(argv, ms / 1000))
+    return json.loads(env.gated([*argv, "--gate"], ms / 1000, begin))
 
 
 def h2_load(env, s, port, ms):

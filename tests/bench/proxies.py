@@ -111,7 +111,7 @@ class Nghttpx(Proxy):
 
 
 class Rhc(Proxy):
-    ours, engine, log = True, "auto", False
+    ours, engine, log, folder, extra = True, "auto", False, None, ""
 
     def argv(self, env, s):
         scheme = "http" if s.up == "h1" else "https"
@@ -133,9 +133,11 @@ upstreams:
 {upstreams}admin: {{address: null, socket: null}}
 telemetry: {{address: null}}
 shm: {{path: {env.shm}}}
+{self.extra}
 logging: {{access_log: {{enabled: {str(self.log).lower()}, format: json, path: {env.dir}/access.log}}}}
 """
-        return [env.program("rhc-sidecar"), "--state=fresh", f"--config={_write(env.dir + '/rhc.yaml', text)}"]
+        program = os.path.join(self.folder, "rhc-sidecar") if self.folder else env.program("rhc-sidecar")
+        return [program, "--state=fresh", f"--config={_write(env.dir + '/rhc.yaml', text)}"]
 
 
 class Refusing(Rhc):
