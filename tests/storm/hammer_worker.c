@@ -1,4 +1,5 @@
 /* A worker without network: calls that ask the breaker, wait for a slot, hold it for a while and report. */
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <time.h>
@@ -327,11 +328,23 @@ static void turn(struct hammering *x)
 		hammer_fail(x->h, "eventfd of worker %u cannot be read", x->w.index);
 }
 
+/* A peer may be cleaning up after our predecessor just now, and may itself be stopped in it. */
+static int be_registered(struct hammering *x, uint32_t index)
+{
+	struct rhc_worker_id id = { .pid = (uint64_t)getpid(), .version = "storm" };
+	uint64_t until = hammer_now_ms() + HAMMER_PATIENT_MS;
+	int rc;
+
+	while ((rc = rhc_worker_register(&x->w, &x->h->seg, index, &id, hammer_now_ms(), &x->wake)) == -EBUSY &&
+	       hammer_now_ms() < until)
+		usleep(500);
+	return rc;
+}
+
 _Noreturn void hammer_worker(struct hammer *h, uint32_t index, uint64_t life)
 {
 	static struct hammering hammering;
 	struct hammering *x = &hammering;
-	struct rhc_worker_id id = { .pid = (uint64_t)getpid(), .version = "storm" };
 	int rc;
 
 	x->h = h;
@@ -339,7 +352,7 @@ _Noreturn void hammer_worker(struct hammer *h, uint32_t index, uint64_t life)
 	x->random = h->seed ^ (unsigned)life * 2654435761u ^ index;
 	x->now = hammer_now_ms();
 	rhc_segment_forked(&h->seg);
-	rc = rhc_worker_register(&x->w, &h->seg, index, &id, x->now, &x->wake);
+	rc = be_registered(x, index);
 	x->reap_fd = rhc_lock_open(&h->seg);
 	if (rc != 0 || x->reap_fd < 0) {
 		hammer_fail(h, "worker %u cannot register: %s", index, strerror(rc ? -rc : -x->reap_fd));
