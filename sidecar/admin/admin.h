@@ -4,14 +4,15 @@
  * Shape       A server of messages (sidecar/http/message.h) in the supervisor, on its epoll engine.  It answers while
  *             every worker hangs, because all it reads is the segment.
  * Surfaces    telemetry (pod address): GET /live /ready /startup /health /metrics, nothing else.
- *             admin (loopback, Unix socket): these, /, /api/v1/..., and POST /quitquitquit /shutdown /drain /undrain,
+ *             admin (loopback, Unix socket): these, /, /api/v1/..., and POST /quitquitquit /shutdown /drain,
  *             /api/v1/breakers/NAME/VERB.
  * Owns        Answers being sent, and checks being waited for (slab).  Not the connections.
  * Calls back  struct admin_hooks, from within engine_turn().
  * Bounds      ADMIN_CALLS_MAX requests at once (503 beyond), ADMIN_BODY_MAX bytes of request body, ADMIN_ANSWER_MAX of
- *             answer; a health check waits at most health.timeout.
- * Safety      Host must be loopback or the bound address (DNS rebinding); changes are POST with
- *             x-rhc-admin: 1, with the token of admin.token_file where that is set; GET on them is 405.
+ *             answer; a health check waits at most health.timeout; an asker that does not read on is left.
+ * Safety      Host must be localhost or an IP address (a name could be rebound to us by a web page's DNS); changes are POST,
+ *             on the admin address with x-rhc-admin: 1, with the token of admin.token_file where that is set; GET on
+ *             them is 405.
  * See         sidecar/admin/README.md.
  */
 #ifndef RHC_SIDECAR_ADMIN_ADMIN_H
@@ -27,8 +28,8 @@
 
 enum {
 	ADMIN_CALLS_MAX = 64,
-	ADMIN_BODY_MAX = 16384,
-	ADMIN_ANSWER_MAX = 4 << 20,
+	ADMIN_BODY_MAX = 4096,
+	ADMIN_ANSWER_MAX = 16 << 20, /* of 256 upstreams the metrics have 5 MiB */
 	ADMIN_TOKEN_MAX = 4096,
 };
 
@@ -36,7 +37,7 @@ enum admin_surface { ADMIN_TELEMETRY, ADMIN_LOOPBACK, ADMIN_SOCKET };
 
 /* What admin asks of the supervisor; arg is hooks->arg. */
 struct admin_hooks {
-	void (*drain)(void *arg, bool on); /* stop accepting, do not end */
+	void (*drain)(void *arg); /* stop accepting, do not end */
 	void (*quit)(void *arg); /* as SIGTERM with min_delay 0 */
 	void (*health)(void *arg); /* ask a worker to check every upstream; results appear in the segment */
 	bool (*live)(void *arg); /* at least one worker turns its loop */
@@ -49,8 +50,8 @@ struct admin {
 	int                       lock_fd; /* rhc_lock_open(): to see who lives */
 	struct http_env          *http;
 	const struct admin_hooks *hooks;
-	uint64_t                  start_ns;
-	bool                      started; /* /startup: ready was true once */
+	bool                      started; /* /startup: it was ready once; set by the owner */
+	bool                      reload_failed; /* the last one; set by the owner */
 	struct slab               calls;
 	uint64_t                  scrapes;
 };

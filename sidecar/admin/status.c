@@ -20,8 +20,7 @@ static uint64_t now_ms(void)
 	return clock_ns() / NS_PER_MS;
 }
 
-/* Open a JSON document in the text; status_close() adds what was written. */
-static bool json_open(struct json *j, struct text *t)
+bool status_begin(struct json *j, struct text *t, const char *kind)
 {
 	char *p = text_room(t, STATUS_ROOM);
 
@@ -30,10 +29,11 @@ static bool json_open(struct json *j, struct text *t)
 	json_init(j, p, STATUS_ROOM);
 	json_object(j, NULL);
 	json_str(j, "apiVersion", "rhc.dev/v1");
+	json_str(j, "kind", kind);
 	return true;
 }
 
-static void json_close(struct json *j, struct text *t)
+void status_end(struct json *j, struct text *t)
 {
 	int n;
 
@@ -53,11 +53,10 @@ static void seconds_ago(struct json *j, const char *key, uint64_t then_ms, uint6
 		json_null(j, key);
 }
 
-static void breaker_json(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
+static void breaker_members(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
 {
 	const struct rhc_breaker *b = &u->breaker.b;
 
-	json_object(j, "circuit_breaker");
 	json_str(j, "state", rhc_breaker_name(b->state));
 	json_u64(j, "failures", b->state == RHC_BRK_CLOSED ? b->failures : u->breaker.trip.failures);
 	json_u64(j, "failure_threshold", u->policy.failure_threshold);
@@ -70,18 +69,18 @@ static void breaker_json(struct json *j, const struct rhc_view_upstream *u, uint
 	seconds_ago(j, "last_failure_seconds", u->breaker.last_failure_ms, now);
 	json_str(j, "last_error", u->breaker.last_failure_ms ? rhc_error_name(u->breaker.last_error) : NULL);
 	json_u64(j, "generation", b->gen);
-	json_end(j);
+	json_str(j, "reason", u->breaker.note.set && u->breaker.note.reason[0] ? u->breaker.note.reason : NULL);
 }
 
-static void bulkhead_json(struct json *j, const struct rhc_view_upstream *u)
+static void bulkhead_members(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
 {
-	json_object(j, "bulkhead");
+	(void)now;
 	json_u64(j, "in_use", u->bulkhead.in_use);
 	json_u64(j, "max_concurrency", u->bulkhead.limit);
 	json_u64(j, "configured", u->bulkhead.configured);
 	json_u64(j, "waiting", u->bulkhead.waiting);
 	json_decimal(j, "oldest_held_seconds", u->bulkhead.oldest_held_ms, 3);
-	json_end(j);
+	json_bool(j, "override", u->bulkhead.override.active);
 }
 
 static void traffic_json(struct json *j, const struct rhc_segment *seg, uint32_t i)
@@ -111,11 +110,18 @@ static void traffic_json(struct json *j, const struct rhc_segment *seg, uint32_t
 	json_end(j);
 }
 
-static void workers_json(struct json *j, struct admin *a, uint64_t now)
+static const char *phase(enum rhc_worker_phase p)
+{
+	static const char *const names[] = { "starting", "serving", "draining", "stopping" };
+
+	return (unsigned)p < 4 ? names[p] : "unknown";
+}
+
+static void workers_json(struct json *j, const char *key, struct admin *a, uint64_t now)
 {
 	struct rhc_view_worker w;
 
-	json_array(j, "workers");
+	json_array(j, key);
 	for (uint32_t i = 0; i < a->seg->hdr.max_workers; i++) {
 		if (rhc_view_worker(a->seg, a->lock_fd, i, &w) != 0 || w.alive == RHC_ALIVE_FREE)
 			continue;
@@ -123,6 +129,8 @@ static void workers_json(struct json *j, struct admin *a, uint64_t now)
 		json_u64(j, "id", i);
 		json_u64(j, "pid", w.pid);
 		json_bool(j, "alive", w.alive == RHC_ALIVE_YES);
+		json_str(j, "phase", phase(w.phase));
+		json_u64(j, "generation", w.generation);
 		seconds_ago(j, "heartbeat_age_seconds", w.beat_ms, now);
 		json_u64(j, "connections", w.conns);
 		json_u64(j, "in_flight", w.in_flight);
@@ -139,30 +147,95 @@ void status_json(struct admin *a, struct text *t)
 	uint64_t now = now_ms();
 	struct json j;
 
-	if (!json_open(&j, t))
+	if (!status_begin(&j, t, "Status"))
 		return;
 	rhc_view_segment(a->seg, a->lock_fd, &s);
-	json_str(&j, "kind", "Status");
 	json_str(&j, "version", RHC_VERSION);
 	json_str(&j, "instance", s.instance);
 	json_str(&j, "lifecycle", lifecycle(&s));
 	json_str(&j, "engine", s.engine);
 	json_str(&j, "preset", s.preset);
 	seconds_ago(&j, "uptime_seconds", s.sup_start_ms, now);
-	workers_json(&j, a, now);
+	workers_json(&j, "workers", a, now);
 	json_array(&j, "upstreams");
 	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
 		if (rhc_view_upstream(a->seg, i, now, &u) != 0)
 			continue;
 		json_object(&j, NULL);
 		json_str(&j, "name", u.name);
-		breaker_json(&j, &u, now);
-		bulkhead_json(&j, &u);
+		json_object(&j, "circuit_breaker");
+		breaker_members(&j, &u, now);
+		json_end(&j);
+		json_object(&j, "bulkhead");
+		bulkhead_members(&j, &u, now);
+		json_end(&j);
 		traffic_json(&j, a->seg, i);
 		json_end(&j);
 	}
 	json_end(&j);
-	json_close(&j, t);
+	status_end(&j, t);
+}
+
+static void each_upstream(struct admin *a, struct json *j,
+                          void (*members)(struct json *, const struct rhc_view_upstream *, uint64_t))
+{
+	struct rhc_view_upstream u;
+	uint64_t now = now_ms();
+
+	json_array(j, "items");
+	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
+		if (rhc_view_upstream(a->seg, i, now, &u) != 0)
+			continue;
+		json_object(j, NULL);
+		json_str(j, "name", u.name);
+		members(j, &u, now);
+		json_end(j);
+	}
+	json_end(j);
+}
+
+void status_breakers(struct admin *a, struct text *t)
+{
+	struct json j;
+
+	if (!status_begin(&j, t, "BreakerList"))
+		return;
+	each_upstream(a, &j, breaker_members);
+	status_end(&j, t);
+}
+
+void status_bulkheads(struct admin *a, struct text *t)
+{
+	struct json j;
+
+	if (!status_begin(&j, t, "BulkheadList"))
+		return;
+	each_upstream(a, &j, bulkhead_members);
+	status_end(&j, t);
+}
+
+void status_workers(struct admin *a, struct text *t)
+{
+	struct json j;
+
+	if (!status_begin(&j, t, "WorkerList"))
+		return;
+	workers_json(&j, "items", a, now_ms());
+	status_end(&j, t);
+}
+
+void status_breaker(struct admin *a, struct text *t, uint32_t index)
+{
+	struct rhc_view_upstream u;
+	struct json j;
+
+	if (!status_begin(&j, t, "Breaker"))
+		return;
+	if (rhc_view_upstream(a->seg, index, now_ms(), &u) == 0) {
+		json_str(&j, "name", u.name);
+		breaker_members(&j, &u, now_ms());
+	}
+	status_end(&j, t);
 }
 
 void status_text(struct admin *a, struct text *t)
@@ -239,10 +312,9 @@ void status_health(struct admin *a, struct text *t, uint64_t since_ms, bool *str
 	bool good = true;
 	struct json j;
 
-	if (!json_open(&j, t))
+	if (!status_begin(&j, t, "Health"))
 		return;
 	rhc_view_segment(a->seg, a->lock_fd, &s);
-	json_str(&j, "kind", "Health");
 	json_bool(&j, "client_initialized", s.lifecycle == RHC_LIFE_READY);
 	json_object(&j, "upstreams");
 	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
@@ -252,6 +324,6 @@ void status_health(struct admin *a, struct text *t, uint64_t since_ms, bool *str
 	json_end(&j);
 	good = good && s.lifecycle == RHC_LIFE_READY;
 	json_str(&j, "status", good ? "healthy" : "degraded");
-	json_close(&j, t);
+	status_end(&j, t);
 	*strict_bad = !good;
 }

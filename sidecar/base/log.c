@@ -22,6 +22,7 @@ struct sink {
 	int            fd;
 	enum sink_kind kind;
 	size_t         n; /* collected */
+	uint64_t       lines; /* taken, ever */
 	uint64_t       dropped; /* lines, ever */
 	uint64_t       untold; /* of them not yet reported */
 	char           buf[LOG_BUFFER];
@@ -156,6 +157,7 @@ void log_emit(const struct log_ctx *ctx, enum log_component c, enum log_level l,
 	}
 	if (events.untold)
 		tell_dropped();
+	events.lines++;
 	events.n += log_format_line(events.buf + events.n, LOG_LINE_MAX, format, clock_wall_ns(),
 	                            ctx, c, l, event, fields, n);
 	if (l <= LOG_WARN)
@@ -171,6 +173,7 @@ void log_raw(const char *line, size_t n)
 		drop(s);
 		return;
 	}
+	s->lines++;
 	memcpy(s->buf + s->n, line, n);
 	s->buf[s->n + n] = '\n';
 	s->n += n + 1;
@@ -182,6 +185,11 @@ void log_flush(void)
 		sink_flush(&events);
 	if (raw.n)
 		sink_flush(&raw);
+}
+
+uint64_t log_lines(void)
+{
+	return events.lines + raw.lines;
 }
 
 uint64_t log_dropped(void)

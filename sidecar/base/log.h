@@ -131,6 +131,7 @@ void log_raw(const char *line, size_t n);
 void log_raw_to(int fd);
 
 void     log_flush(void);
+uint64_t log_lines(void); /* lines made so far, those lost not included */
 uint64_t log_dropped(void); /* lines lost because the descriptor did not take them */
 
 const char *log_component_name(enum log_component c);

@@ -26,11 +26,11 @@ const struct config_upstream *config_upstream(const struct config *cfg, const ch
 
 uint32_t config_workers(const struct config *cfg, double cpus)
 {
-	uint32_t n = 1;
+	uint32_t n = 1, room = cfg->shm.max_workers ? cfg->shm.max_workers : RHC_WORKERS_MAX;
 
 	if (cfg->workers)
 		return cfg->workers;
-	while (n < WORKERS_AUTO_MAX && (double)n < cpus && (n + 1) * 2 <= cfg->shm.max_workers)
+	while (n < WORKERS_AUTO_MAX && (double)n < cpus && (n + 1) * 2 <= room)
 		n++;
 	return n;
 }

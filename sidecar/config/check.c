@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "shm/base.h"
 #include "sidecar/config/suggest.h"
 
 /* ---- upstreams ---- */
@@ -63,7 +64,7 @@ static void check_hosts(const struct config *cfg, const struct config_upstream *
 
 static void check_upstreams(const struct config *cfg, const struct reporter *r)
 {
-	if (cfg->upstreams_len > cfg->shm.max_upstreams)
+	if (cfg->shm.max_upstreams && cfg->upstreams_len > cfg->shm.max_upstreams)
 		report(r, "E005", meta_place(cfg, &cfg->shm.max_upstreams), NULL, NULL,
 		       "%u upstreams are more than shm.max_upstreams (%u)",
 		       (unsigned)cfg->upstreams_len, (unsigned)cfg->shm.max_upstreams);
@@ -203,21 +204,23 @@ static bool power_of_two(uint32_t n)
 
 static void check_sizes(const struct config *cfg, const struct reporter *r)
 {
+	uint32_t workers_room = cfg->shm.max_workers ? cfg->shm.max_workers : RHC_WORKERS_MAX;
+
 	if (!power_of_two(cfg->io.buffers))
 		report(r, "E005", meta_place(cfg, &cfg->io.buffers), "e.g. 256", NULL,
 		       "io.buffers (%u) must be a power of two", (unsigned)cfg->io.buffers);
 	if (cfg->shm.max_slots && !power_of_two(cfg->shm.max_slots))
 		report(r, "E005", meta_place(cfg, &cfg->shm.max_slots), "e.g. 1024, or auto", NULL,
 		       "shm.max_slots (%u) must be a power of two", (unsigned)cfg->shm.max_slots);
-	if (cfg->workers > cfg->shm.max_workers)
+	if (cfg->workers > workers_room)
 		report(r, "E005", meta_place(cfg, &cfg->workers), NULL, NULL,
 		       "workers (%u) are more than shm.max_workers (%u)", (unsigned)cfg->workers,
-		       (unsigned)cfg->shm.max_workers);
-	else if (cfg->workers * 2 > cfg->shm.max_workers)
+		       (unsigned)workers_room);
+	else if (cfg->workers * 2 > workers_room)
 		report(r, "W117", meta_place(cfg, &cfg->workers),
 		       "set shm.max_workers to twice workers", NULL,
 		       "shm.max_workers (%u) has no room for a second generation of %u workers: no reload",
-		       (unsigned)cfg->shm.max_workers, (unsigned)cfg->workers);
+		       (unsigned)workers_room, (unsigned)cfg->workers);
 }
 
 static void check_supervisor(const struct config *cfg, const struct reporter *r)

@@ -83,10 +83,22 @@ int child_start(struct child *c)
 
 void child_tell(struct child *c, char what)
 {
-	if (c->control_fd >= 0 && send(c->control_fd, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EPIPE) {
+	if (c->control_fd < 0 || send(c->control_fd, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+		return;
+	if (errno == EAGAIN && c->pid > 0 && (what == WORKER_DRAIN || what == WORKER_EXIT)) {
+		kill(c->pid, SIGTERM);
+	} else if (errno == EPIPE || errno == ECONNRESET) { /* it is dead: SIGCHLD comes */
 		close(c->control_fd);
 		c->control_fd = -1;
 	}
+}
+
+void child_forget(struct child *c)
+{
+	c->pid = 0;
+	if (c->control_fd >= 0)
+		close(c->control_fd);
+	c->control_fd = -1;
 }
 
 uint64_t child_backoff_ns(struct child *c, const struct config_supervisor *rule, uint64_t now_ns)
@@ -94,7 +106,7 @@ uint64_t child_backoff_ns(struct child *c, const struct config_supervisor *rule,
 	uint64_t wait = rule->restart_backoff_min_ns;
 
 	if (now_ns - c->born_ns > rule->restart_backoff_max_ns)
-		c->quick = 0;
+		c->quick = 0; /* it lived: this is another story */
 	if (c->quick++ == 0)
 		return 0;
 	for (uint32_t i = 2; i < c->quick && wait < rule->restart_backoff_max_ns; i++)

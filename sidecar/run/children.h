@@ -24,8 +24,10 @@ struct generation {
 	struct config       *owned; /* the same, when it came by a reload */
 	struct upstream_tls *tls;
 	struct worker_plan   plan;
+	uint64_t             born_ns;
 	uint32_t             n; /* children that belong to it */
-	bool                 retiring; /* a newer one serves: no restarts */
+	bool                 served; /* all of its workers did, once */
+	bool                 retiring; /* a newer one is there: no restarts */
 };
 
 struct child {
@@ -43,7 +45,12 @@ struct child {
 
 /* 0 or -errno. */
 int  child_start(struct child *c);
+/*
+ * A byte for the worker.  When its channel is full (it has not read for hundreds of them), draining and ending are asked
+ * for by SIGTERM instead, and what else was to be told is superfluous.
+ */
 void child_tell(struct child *c, char what);
+void child_forget(struct child *c); /* it was waited for */
 
 /*
  * The wait before the next start, by how long the last life was: 0 the first time, then doubling from

@@ -54,3 +54,15 @@ void logging_apply(const struct config_logging *c)
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		log_set_level(rows[i].c, level_of(rows[i].l));
 }
+
+void logging_findings(const struct findings *f)
+{
+	for (uint32_t i = 0; i < f->len; i++) {
+		const struct finding *n = &f->item[i];
+		enum log_level level = n->severity == FINDING_ERROR ? LOG_ERROR : LOG_WARN;
+
+		log_event(LOG_CONFIG, level, "config_finding", LOG_STR("id", n->id), LOG_STR("where", n->where),
+		          LOG_U64("line", n->line), LOG_U64("column", n->column), LOG_STR("message", n->message),
+		          LOG_STR("hint", n->hint), LOG_STR("suggestion", n->suggestion));
+	}
+}

@@ -1,14 +1,30 @@
 /* rhc-sidecar: command line, configuration, then the supervisor. */
 #include <stdio.h>
 
+#include "sidecar/base/log.h"
+#include "sidecar/run/logging.h"
 #include "sidecar/run/options.h"
 #include "sidecar/run/supervisor.h"
 #include "sidecar/run/versions.h"
 
+/* For people: before there is a log, or instead of one. */
+static int load(const struct options *o, struct config **ret, enum findings_form form, FILE *out)
+{
+	struct findings f;
+	int rc;
+
+	findings_init(&f);
+	rc = options_load(o, ret, &f);
+	if (f.len || form == FINDINGS_JSON)
+		findings_print(&f, form, out);
+	findings_fini(&f);
+	return rc;
+}
+
 static int check(const struct options *o)
 {
 	struct config *config = NULL;
-	int rc = options_load(o, &config, stdout);
+	int rc = load(o, &config, o->json ? FINDINGS_JSON : FINDINGS_TEXT, stdout);
 
 	if (rc == 0 && !o->json) {
 		printf("%s: configuration is valid\n", options_config(o));
@@ -21,7 +37,7 @@ static int check(const struct options *o)
 static int print(const struct options *o)
 {
 	struct config *config = NULL;
-	int rc = options_load(o, &config, stderr);
+	int rc = load(o, &config, FINDINGS_TEXT, stderr);
 
 	if (rc == 0)
 		config_print(config, o->json ? CONFIG_FORM_JSON : CONFIG_FORM_TEXT, true, stdout);
@@ -29,11 +45,23 @@ static int print(const struct options *o)
 	return rc;
 }
 
+/* A configuration that is refused says no form of the log: then it is prose, with the line and a mark under its place. */
 static int run(const struct options *o)
 {
 	struct config *config = NULL;
-	int rc = options_load(o, &config, stderr);
+	struct findings f;
+	int rc;
 
+	findings_init(&f);
+	rc = options_load(o, &config, &f);
+	if (rc != 0) {
+		findings_print(&f, FINDINGS_TEXT, stderr);
+	} else {
+		logging_apply(&config->logging);
+		logging_findings(&f);
+		log_flush();
+	}
+	findings_fini(&f);
 	if (rc == 0)
 		rc = supervisor_run(o, config);
 	config_free(config);

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sidecar/config/findings.h"
-
 extern char **environ;
 
 enum option_id { O_CONFIG, O_SET, O_CHECK, O_PRINT, O_EXPLAIN, O_SCHEMA, O_STATE, O_DISK, O_OUTPUT, O_VERSION, O_HELP };
@@ -152,23 +150,22 @@ const char *options_config(const struct options *o)
 	return o->config ? o->config : env && *env ? env : OPTIONS_CONFIG_DEFAULT;
 }
 
-int options_load(const struct options *o, struct config **ret, FILE *out)
+int options_load(const struct options *o, struct config **ret, struct findings *f)
 {
-	struct config_source src = {
+	const struct config_source src = {
 		.path = options_config(o),
 		.set = o->set,
 		.set_len = o->set_len,
 		.environ = environ,
 	};
-	struct findings f;
-	int rc;
+	int rc = config_load(ret, &src, f);
 
-	findings_init(&f);
-	rc = config_load(ret, &src, &f);
+	if (rc == 0 && config_check_host(*ret, f) != 0) {
+		config_free(*ret);
+		rc = -1;
+	}
 	if (rc == 0)
-		rc = config_check_host(*ret, &f);
-	if (f.errors || f.warnings || o->mode == MODE_CHECK)
-		findings_print(&f, o->json && o->mode == MODE_CHECK ? FINDINGS_JSON : FINDINGS_TEXT, out);
-	findings_fini(&f);
-	return rc == 0 ? 0 : EXIT_CONFIG;
+		return 0;
+	*ret = NULL;
+	return EXIT_CONFIG;
 }

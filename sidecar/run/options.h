@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "sidecar/config/config.h"
+#include "sidecar/config/findings.h"
 
 enum options_mode {
 	MODE_RUN,
@@ -45,7 +46,7 @@ void options_help(void);
 
 /* The file to read: the option, $RHC_CONFIG, or the default. */
 const char *options_config(const struct options *o);
-/* Read the configuration, say on out what is to be said of it.  0 or EXIT_CONFIG. */
-int options_load(const struct options *o, struct config **ret, FILE *out);
+/* Read the configuration; what is to be said of it is in f, which the caller has made.  0 or EXIT_CONFIG and *ret NULL. */
+int options_load(const struct options *o, struct config **ret, struct findings *f);
 
 #endif

@@ -10,7 +10,14 @@
 #include "shm/segment.h"
 #include "sidecar/run/options.h"
 
-int  segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config);
+int  segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config, uint32_t workers);
+
+/*
+ * The size of the segment where the configuration says auto: room for growing twofold by reloads, in powers of two, so that
+ * the state survives a restart with a few more.
+ */
+uint32_t segment_upstreams(uint32_t configured);
+uint32_t segment_workers(uint32_t workers);
 
 /*
  * The configuration in force is this one: its upstreams are declared, those it no longer has are retired (their records

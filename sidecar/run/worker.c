@@ -16,12 +16,14 @@
 #include "sidecar/exchange/access.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/http/env.h"
+#include "sidecar/run/stats.h"
 
 enum {
 	WORKER_TARGET_MAX = 16384, /* bytes of a request target */
 	WORKER_STREAMS_MAX = 100, /* h2 streams of one downstream connection */
 	WORKER_H2_WINDOW = 65536, /* downstream stream window: what one slow upstream can make us hold */
 	WORKER_CALLS_MAX = 16384, /* calls in flight; beyond: 503 */
+	WORKER_REGISTER_MS = 2000, /* for a peer that cleans up after our predecessor */
 	WORKER_DRAIN_GRACE_MS = 1000, /* after max_wait: for the aborted connections to close */
 };
 
@@ -56,6 +58,8 @@ struct worker {
 	int                       control_fd;
 	struct timer              second, deadline;
 	struct engine_stats       told; /* what was added to the counters so far */
+	struct stats              stats; /* the same of the process */
+	uint64_t                  slowest_ns; /* turn since the last tick */
 	bool                      draining, upstreams_drained, over;
 	int                       exit_code;
 };
@@ -332,6 +336,7 @@ static void on_wake(struct engine *e, struct engine_op *op, int res)
 
 	if (res < 0)
 		return;
+	rhc_ctr_add(w->exchange.counters, RHC_WCTR_wakes_received, op->count);
 	guard_wake(w->upstreams);
 	engine_wake(e, op, w->plan->wake_fds[w->index]);
 }
@@ -347,6 +352,11 @@ static void tell_stats(struct worker *w)
 	rhc_ctr_add(c, RHC_WCTR_io_cq_overflow, s->cq_overflow - w->told.cq_overflow);
 	rhc_ctr_add(c, RHC_WCTR_loops, s->turns - w->told.turns);
 	w->told = *s;
+	stats_process(&w->stats, c);
+	stats_buffers(&w->bufs, c);
+	rhc_ctr_set(c, RHC_WCTR_slab_exchanges, w->exchange.in_flight);
+	rhc_ctr_set(c, RHC_WCTR_loop_lag_ns, w->slowest_ns);
+	w->slowest_ns = 0;
 	rhc_worker_load(&w->shm, w->n_conns, w->exchange.in_flight);
 }
 
@@ -357,7 +367,8 @@ static void on_second(struct timer *t)
 	uint64_t wake = 0;
 
 	/* a dead peer is the supervisor's business, but a dead supervisor must stop nothing */
-	rhc_reap_all(w->plan->seg, w->reap_fd, w->index, now_ms(w), &sum, &wake);
+	rhc_ctr_add(w->exchange.counters, RHC_WCTR_reaps,
+	            rhc_reap_all(w->plan->seg, w->reap_fd, w->index, now_ms(w), &sum, &wake));
 	guard_wake_mask(w->upstreams, wake);
 	guard_second(w->upstreams);
 	tell_stats(w);
@@ -465,9 +476,20 @@ static int make_exchange(struct worker *w)
 	w->exchange.http = &w->http;
 	w->exchange.access = &w->access;
 	w->exchange.rng = &w->rng;
-	w->exchange.counters = rhc_seg_wctr(w->plan->seg, w->index);
 	w->exchange.worker = (uint8_t)w->index;
 	return exchange_env_init(&w->exchange, WORKER_CALLS_MAX);
+}
+
+/* A peer's tick may be reaping our predecessor just now: it holds our byte for less than a millisecond, unless it hangs. */
+static int take_index(struct worker *w, const struct rhc_worker_id *id, uint64_t *wake)
+{
+	uint64_t until = clock_ns() / NS_PER_MS + WORKER_REGISTER_MS;
+	int rc;
+
+	while ((rc = rhc_worker_register(&w->shm, w->plan->seg, w->index, id, clock_ns() / NS_PER_MS, wake)) == -EBUSY &&
+	       clock_ns() / NS_PER_MS < until)
+		usleep(200);
+	return rc;
 }
 
 static int be_registered(struct worker *w)
@@ -483,7 +505,7 @@ static int be_registered(struct worker *w)
 	w->reap_fd = rhc_lock_open(w->plan->seg);
 	if (w->reap_fd < 0)
 		return w->reap_fd;
-	rc = rhc_worker_register(&w->shm, w->plan->seg, w->index, &id, clock_ns() / NS_PER_MS, &wake);
+	rc = take_index(w, &id, &wake);
 	if (rc != 0)
 		return rc;
 	for (uint32_t i = 0; wake && i < RHC_WORKERS_MAX; i++) {
@@ -509,6 +531,8 @@ static int be_born(struct worker *w)
 	int rc;
 
 	rng_init(&w->rng);
+	stats_begin(&w->stats);
+	w->exchange.counters = rhc_seg_wctr(w->plan->seg, w->index);
 	if ((rc = be_registered(w)) != 0)
 		return say_failed(w, "register", rc);
 	if ((rc = make_io(w)) != 0)
@@ -537,6 +561,14 @@ static int be_born(struct worker *w)
 
 /* ---- life ---- */
 
+/* How long others had to wait for this turn's end. */
+static void note_turn(struct worker *w)
+{
+	uint64_t took = clock_ns() - engine_now(w->engine);
+
+	w->slowest_ns = took > w->slowest_ns ? took : w->slowest_ns;
+}
+
 static void turn(struct worker *w)
 {
 	int rc;
@@ -557,6 +589,7 @@ static void turn(struct worker *w)
 	if (w->draining)
 		drain_step(w);
 	log_flush();
+	note_turn(w);
 }
 
 /*
@@ -572,6 +605,7 @@ static int be_gone(struct worker *w)
 	tell_stats(w);
 	log_event(LOG_WORKER, LOG_INFO, "worker_stopped", LOG_U64("worker", w->index), LOG_U64("conns", w->n_conns));
 	log_flush();
+	stats_end(w->exchange.counters);
 	rhc_worker_unregister(&w->shm, clock_ns() / NS_PER_MS, &wake);
 	for (uint32_t i = 0; wake && i < RHC_WORKERS_MAX; i++) {
 		uint64_t one = 1;
