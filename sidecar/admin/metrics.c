@@ -1,10 +1,16 @@
 #include "sidecar/admin/metrics.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "sidecar/base/clock.h"
+#include "sidecar/base/obj.h"
 
 /* Bucket bounds of the exposition, in ns: edges of the histograms, so that counts are exact. */
 static const uint64_t bounds[] = {
@@ -22,23 +28,43 @@ static const struct family families[] = {
 #undef FAMILY
 };
 
-struct view { /* one look at the segment for the whole exposition */
-	struct rhc_view_segment  seg;
-	uint32_t                 n; /* upstreams in use */
+struct known { /* one upstream in use */
+	struct rhc_view_upstream u;
+	uint32_t                 index;
+	uint64_t                 row[RHC_CTR_COUNT];
+};
+
+struct writer { /* one look at the segment for the whole exposition */
+	struct admin            *a;
+	struct text             *t;
+	bool                     open; /* OpenMetrics */
 	uint64_t                 now_ms;
+	struct rhc_view_segment  seg;
+	struct known            *known;
+	uint32_t                 n;
+	uint64_t                 wrow[RHC_WCTR_COUNT]; /* of all workers and the supervisor */
 };
 
-struct writer {
-	struct admin *a;
-	struct text  *t;
-	bool          open; /* OpenMetrics */
-	struct view   v;
-};
-
-static const char *name_of(const struct rhc_segment *seg, uint32_t i, char out[RHC_NAME_MAX + 1])
+static bool look(struct writer *w)
 {
-	rhc_upstream_name(seg, i, out);
-	return out;
+	const struct rhc_segment *seg = w->a->seg;
+
+	w->now_ms = clock_ns() / NS_PER_MS;
+	rhc_view_segment(seg, w->a->lock_fd, &w->seg);
+	rhc_view_worker_sum(seg, w->wrow, RHC_WCTR_COUNT);
+	w->known = calloc(seg->hdr.max_upstreams, sizeof(*w->known));
+	if (!w->known)
+		return false;
+	for (uint32_t i = 0; i < seg->hdr.max_upstreams; i++) {
+		struct known *k = &w->known[w->n];
+
+		if (rhc_view_upstream(seg, i, w->now_ms, &k->u) != 0)
+			continue;
+		k->index = i;
+		rhc_view_counters(seg, i, false, k->row, RHC_CTR_COUNT);
+		w->n++;
+	}
+	return true;
 }
 
 static void head(struct writer *w, const char *name, const char *type, const char *help)
@@ -75,92 +101,78 @@ static void number(struct text *t, uint8_t kind, uint64_t v)
 		text_add(t, "%" PRIu64 "\n", v);
 }
 
-static bool in_use(const struct writer *w, uint32_t u)
-{
-	return rhc_upstream_state(w->a->seg, u) == RHC_UP_USED;
-}
-
 /* ---- counters ---- */
 
-static void family_upstream(struct writer *w, const struct family *f)
+/* The counters of a group, by their place in the table: looked up once for all upstreams. */
+struct member {
+	uint32_t index;
+	uint8_t  kind;
+	char     pairs[128];
+};
+
+enum { MEMBERS_MAX = 32 };
+
+static uint32_t members_of(const struct family *f, uint32_t first, uint32_t count, struct member m[MEMBERS_MAX])
 {
-	const struct rhc_segment *seg = w->a->seg;
-	uint64_t row[RHC_CTR_COUNT];
-	char name[RHC_NAME_MAX + 1], pairs[128];
+	uint32_t n = 0;
 
-	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
-		if (!in_use(w, u))
+	for (uint32_t i = 0; i < count; i++) {
+		struct rhc_desc d;
+
+		rhc_desc_make(first + i, &d);
+		if (strcmp(d.group, f->group) != 0)
 			continue;
-		rhc_view_counters(seg, u, false, row, RHC_CTR_COUNT);
-		for (uint32_t i = 0; i < RHC_CTR_NAMED; i++) {
-			struct rhc_desc d;
+		assert(n < MEMBERS_MAX);
+		m[n].index = i;
+		m[n].kind = d.kind;
+		label_pairs(m[n++].pairs, sizeof(m->pairs), f->labels, d.label);
+	}
+	return n;
+}
 
-			rhc_desc_make(i, &d);
-			if (strcmp(d.group, f->group) != 0)
-				continue;
-			label_pairs(pairs, sizeof(pairs), f->labels, d.label);
-			text_add(w->t, "rhc_%s_total{upstream=\"%s\"%s%s} ", f->name, name_of(seg, u, name),
-			         pairs[0] ? "," : "", pairs);
-			number(w->t, d.kind, row[i]);
+static void family_upstream(struct writer *w, const struct family *f, const struct member *m, uint32_t n)
+{
+	for (uint32_t u = 0; u < w->n; u++) {
+		for (uint32_t i = 0; i < n; i++) {
+			text_add(w->t, "rhc_%s_total{upstream=\"%s\"%s%s} ", f->name, w->known[u].u.name,
+			         m[i].pairs[0] ? "," : "", m[i].pairs);
+			number(w->t, m[i].kind, w->known[u].row[m[i].index]);
 		}
 	}
 }
 
-static void family_worker(struct writer *w, const struct family *f)
+static void family_worker(struct writer *w, const struct family *f, const struct member *m, uint32_t n)
 {
-	uint64_t row[RHC_WCTR_COUNT];
-	char pairs[128];
-
-	rhc_view_worker_sum(w->a->seg, row, RHC_WCTR_COUNT);
-	for (uint32_t i = 0; i < RHC_WCTR_COUNT; i++) {
-		struct rhc_desc d;
-
-		rhc_desc_make((uint32_t)RHC_CTR_COUNT + i, &d);
-		if (strcmp(d.group, f->group) != 0)
-			continue;
-		label_pairs(pairs, sizeof(pairs), f->labels, d.label);
-		text_add(w->t, "rhc_%s_total%s%s%s ", f->name, pairs[0] ? "{" : "", pairs, pairs[0] ? "}" : "");
-		number(w->t, d.kind, row[i]);
+	for (uint32_t i = 0; i < n; i++) {
+		text_add(w->t, "rhc_%s_total%s%s%s ", f->name, m[i].pairs[0] ? "{" : "", m[i].pairs,
+		         m[i].pairs[0] ? "}" : "");
+		number(w->t, m[i].kind, w->wrow[m[i].index]);
 	}
-}
-
-static bool is_worker_group(const char *group)
-{
-	for (uint32_t i = 0; i < RHC_WCTR_COUNT; i++) {
-		struct rhc_desc d;
-
-		rhc_desc_make((uint32_t)RHC_CTR_COUNT + i, &d);
-		if (strcmp(d.group, group) == 0)
-			return true;
-	}
-	return false;
 }
 
 static void counters(struct writer *w)
 {
-	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
-		head(w, families[i].name, "counter", families[i].help);
-		if (is_worker_group(families[i].group))
-			family_worker(w, &families[i]);
+	struct member m[MEMBERS_MAX];
+
+	for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+		const struct family *f = &families[i];
+		uint32_t n = members_of(f, 0, RHC_CTR_NAMED, m);
+
+		head(w, f->name, "counter", f->help);
+		if (n)
+			family_upstream(w, f, m, n);
 		else
-			family_upstream(w, &families[i]);
+			family_worker(w, f, m, members_of(f, RHC_CTR_COUNT, RHC_WCTR_COUNT, m));
 	}
 }
 
 static void errors(struct writer *w, const char *name, const char *help, uint32_t first)
 {
-	const struct rhc_segment *seg = w->a->seg;
-	uint64_t row[RHC_CTR_COUNT];
-	char text[RHC_NAME_MAX + 1];
-
 	head(w, name, "counter", help);
-	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
-		if (!in_use(w, u))
-			continue;
-		rhc_view_counters(seg, u, false, row, RHC_CTR_COUNT);
+	for (uint32_t u = 0; u < w->n; u++) {
 		for (unsigned e = 1; e < RHC_ERR_COUNT; e++)
-			text_add(w->t, "rhc_%s_total{upstream=\"%s\",error=\"%s\"} %" PRIu64 "\n", name,
-			         name_of(seg, u, text), rhc_error_name(e), row[first + e]);
+			text_add(w->t, "rhc_%s_total{upstream=\"%s\",error=\"%s\"} %" PRIu64 "\n", name, w->known[u].u.name,
+			         rhc_error_name(e), w->known[u].row[first + e]);
 	}
 }
 
@@ -179,23 +191,14 @@ static const struct pair pairs[] = {
 
 static void differences(struct writer *w)
 {
-	const struct rhc_segment *seg = w->a->seg;
-	uint64_t row[RHC_CTR_COUNT];
-	char name[RHC_NAME_MAX + 1];
-
-	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
 		if (i == 0 || strcmp(pairs[i].name, pairs[i - 1].name) != 0)
 			head(w, pairs[i].name, "gauge", pairs[i].help);
-		for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
-			uint64_t o, c;
+		for (uint32_t u = 0; u < w->n; u++) {
+			uint64_t o = w->known[u].row[pairs[i].opened], c = w->known[u].row[pairs[i].closed];
 
-			if (!in_use(w, u))
-				continue;
-			rhc_view_counters(seg, u, false, row, RHC_CTR_COUNT);
-			o = row[pairs[i].opened];
-			c = row[pairs[i].closed];
-			text_add(w->t, "rhc_%s{upstream=\"%s\"%s%s} %" PRIu64 "\n", pairs[i].name,
-			         name_of(seg, u, name), pairs[i].label[0] ? "," : "", pairs[i].label, o > c ? o - c : 0);
+			text_add(w->t, "rhc_%s{upstream=\"%s\"%s%s} %" PRIu64 "\n", pairs[i].name, w->known[u].u.name,
+			         pairs[i].label[0] ? "," : "", pairs[i].label, o > c ? o - c : 0);
 		}
 	}
 }
@@ -204,18 +207,16 @@ static void differences(struct writer *w)
 
 static void histogram(struct writer *w, enum rhc_hist_id id, const char *metric, const char *help)
 {
-	const struct rhc_segment *seg = w->a->seg;
-	char full[64], name[RHC_NAME_MAX + 1];
 	struct rhc_hist_sum h;
+	char full[64];
 
 	snprintf(full, sizeof(full), "%s_seconds", metric);
 	head(w, full, "histogram", help);
-	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
-		if (!in_use(w, u))
-			continue;
-		rhc_view_hist(seg, u, id, false, &h);
-		name_of(seg, u, name);
-		for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++)
+	for (uint32_t u = 0; u < w->n; u++) {
+		const char *name = w->known[u].u.name;
+
+		rhc_view_hist(w->a->seg, w->known[u].index, id, false, &h);
+		for (size_t i = 0; i < ARRAY_LEN(bounds); i++)
 			text_add(w->t, "rhc_%s_bucket{upstream=\"%s\",le=\"%g\"} %" PRIu64 "\n", full, name,
 			         (double)bounds[i] / 1e9, rhc_hist_le(&h, rhc_hist_first(id), bounds[i]));
 		text_add(w->t,
@@ -229,16 +230,20 @@ static void histogram(struct writer *w, enum rhc_hist_id id, const char *metric,
 
 static void states(struct writer *w)
 {
-	const struct rhc_segment *seg = w->a->seg;
-	struct rhc_view_upstream u;
-
 	head(w, "circuit_breaker_state", "gauge", "1 for the state the circuit breaker is in.");
-	for (uint32_t i = 0; i < seg->hdr.max_upstreams; i++) {
-		if (rhc_view_upstream(seg, i, w->v.now_ms, &u) != 0)
-			continue;
+	for (uint32_t u = 0; u < w->n; u++) {
 		for (unsigned s = 0; s < RHC_BRK_STATES; s++)
-			text_add(w->t, "rhc_circuit_breaker_state{upstream=\"%s\",state=\"%s\"} %d\n", u.name,
-			         rhc_breaker_name((enum rhc_breaker_state)s), s == u.breaker.b.state);
+			text_add(w->t, "rhc_circuit_breaker_state{upstream=\"%s\",state=\"%s\"} %d\n", w->known[u].u.name,
+			         rhc_breaker_name((enum rhc_breaker_state)s), s == w->known[u].u.breaker.b.state);
+	}
+	head(w, "override_active", "gauge", "1 where somebody changed the limit or the breaker by hand.");
+	for (uint32_t u = 0; u < w->n; u++) {
+		const struct rhc_view_upstream *v = &w->known[u].u;
+
+		text_add(w->t, "rhc_override_active{upstream=\"%s\",kind=\"breaker\"} %d\n", v->name,
+		         v->breaker.b.state >= RHC_BRK_ISOLATED);
+		text_add(w->t, "rhc_override_active{upstream=\"%s\",kind=\"limit\"} %d\n", v->name,
+		         v->bulkhead.override.active);
 	}
 }
 
@@ -249,17 +254,16 @@ static double since_epoch(const struct rhc_segment *seg, uint64_t ms)
 
 /* clang-format off */
 #define UP_GAUGES(X) \
-	X("circuit_breaker_failures",                   "Consecutive failures counted now.",                 u.breaker.b.state == RHC_BRK_CLOSED ? u.breaker.b.failures : u.policy.failure_threshold) \
-	X("circuit_breaker_failure_threshold",          "Consecutive failures that open the circuit.",       u.policy.failure_threshold) \
-	X("circuit_breaker_last_failure_timestamp_seconds", "When an attempt failed last, 0: never.",        since_epoch(seg, u.breaker.last_failure_ms)) \
-	X("circuit_breaker_opened_timestamp_seconds",   "When the outage began, 0: there is none.",          since_epoch(seg, u.breaker.open_since_ms)) \
-	X("bulkhead_in_use",                            "Slots in use.",                                     u.bulkhead.in_use) \
-	X("bulkhead_max_concurrency",                   "Slots there are.",                                  u.bulkhead.limit) \
-	X("bulkhead_waiting",                           "Attempts that wait for a slot.",                    u.bulkhead.waiting) \
-	X("bulkhead_oldest_held_seconds",               "Age of the slot held longest.",                     (double)u.bulkhead.oldest_held_ms / 1e3) \
-	X("override_active",                            "Somebody changed the limit or the breaker by hand.", u.bulkhead.override.active || u.breaker.b.state >= RHC_BRK_ISOLATED) \
-	X("upstream_reachable",                         "Result of the last health check, NaN: none yet.",    u.health_known ? (double)u.reachable : __builtin_nan("")) \
-	X("upstream_probe_duration_seconds",            "Duration of the last health check.",                 (double)u.health_took_ms / 1e3)
+	X("circuit_breaker_failures",                   "Consecutive failures counted now.",                 u->breaker.b.state == RHC_BRK_CLOSED ? u->breaker.b.failures : u->policy.failure_threshold) \
+	X("circuit_breaker_failure_threshold",          "Consecutive failures that open the circuit.",       u->policy.failure_threshold) \
+	X("circuit_breaker_last_failure_timestamp_seconds", "When an attempt failed last, 0: never.",        since_epoch(seg, u->breaker.last_failure_ms)) \
+	X("circuit_breaker_opened_timestamp_seconds",   "When the outage began, 0: there is none.",          since_epoch(seg, u->breaker.open_since_ms)) \
+	X("bulkhead_in_use",                            "Slots in use.",                                     u->bulkhead.in_use) \
+	X("bulkhead_max_concurrency",                   "Slots there are.",                                  u->bulkhead.limit) \
+	X("bulkhead_waiting",                           "Attempts that wait for a slot.",                    u->bulkhead.waiting) \
+	X("bulkhead_oldest_held_seconds",               "Age of the slot held longest.",                     (double)u->bulkhead.oldest_held_ms / 1e3) \
+	X("upstream_reachable",                         "Result of the last health check, NaN: none yet.",    u->health_known ? (double)u->reachable : __builtin_nan("")) \
+	X("upstream_probe_duration_seconds",            "Duration of the last health check.",                 (double)u->health_took_ms / 1e3)
 /* clang-format on */
 
 /* What is not known is NaN in both formats; printf would write it small. */
@@ -274,44 +278,119 @@ static void gauge(struct text *t, const char *metric, const char *upstream, doub
 static void upstream_gauges(struct writer *w)
 {
 	const struct rhc_segment *seg = w->a->seg;
-	struct rhc_view_upstream u;
 
 #define X(metric_, help_, value_)                                                                                         \
 	head(w, metric_, "gauge", help_);                                                                             \
-	for (uint32_t i = 0; i < seg->hdr.max_upstreams; i++) {                                                       \
-		if (rhc_view_upstream(seg, i, w->v.now_ms, &u) == 0)                                                  \
-			gauge(w->t, "rhc_" metric_, u.name, (double)(value_));                                          \
+	for (uint32_t i = 0; i < w->n; i++) {                                                                         \
+		const struct rhc_view_upstream *u = &w->known[i].u;                                                   \
+                                                                                                                      \
+		gauge(w->t, "rhc_" metric_, u->name, (double)(value_));                                               \
 	}
 	UP_GAUGES(X)
 #undef X
 }
 
+/* ---- workers ---- */
+
+struct crew { /* the living, by index */
+	struct rhc_view_worker w[RHC_WORKERS_MAX];
+	uint64_t               row[RHC_WORKERS_MAX][RHC_WCTR_COUNT];
+	uint32_t               n;
+};
+
+static void muster(const struct writer *w, struct crew *crew)
+{
+	crew->n = 0;
+	for (uint32_t i = 0; i < w->a->seg->hdr.max_workers; i++) {
+		struct rhc_view_worker *x = &crew->w[crew->n];
+
+		if (rhc_view_worker(w->a->seg, w->a->lock_fd, i, x) != 0 || x->alive != RHC_ALIVE_YES)
+			continue;
+		rhc_view_worker_counters(w->a->seg, i, crew->row[crew->n++], RHC_WCTR_COUNT);
+	}
+}
+
+static double beat_of(const struct writer *w, const struct crew *crew, uint32_t i)
+{
+	return since_epoch(w->a->seg, crew->w[i].beat_ms);
+}
+
+static double cpu_of(const struct writer *w, const struct crew *crew, uint32_t i)
+{
+	(void)w;
+	return (double)crew->row[i][RHC_WCTR_cpu_ns] / 1e9;
+}
+
+static double rss_of(const struct writer *w, const struct crew *crew, uint32_t i)
+{
+	(void)w;
+	return (double)crew->row[i][RHC_WCTR_rss_bytes];
+}
+
+static double lag_of(const struct writer *w, const struct crew *crew, uint32_t i)
+{
+	(void)w;
+	return (double)crew->row[i][RHC_WCTR_loop_lag_ns] / 1e9;
+}
+
+/* clang-format off */
+static const struct worker_metric {
+	const char *name, *type, *help;
+	double    (*value)(const struct writer *w, const struct crew *crew, uint32_t i);
+} worker_metrics[] = {
+	{ "worker_heartbeat_timestamp_seconds", "gauge",   "When the worker turned its loop last.",                 beat_of },
+	{ "worker_cpu_seconds",                 "counter", "CPU time of the workers of this index, ended ones included.", cpu_of },
+	{ "worker_resident_memory_bytes",       "gauge",   "Resident memory of the worker.",                        rss_of },
+	{ "worker_loop_lag_seconds",            "gauge",   "Longest turn of the event loop in the last second.",    lag_of },
+};
+/* clang-format on */
+
 static void workers(struct writer *w)
 {
-	const struct rhc_segment *seg = w->a->seg;
-	struct rhc_view_worker x;
-	uint64_t restarts = 0;
+	static const char *const phases[] = { "starting", "serving", "draining", "stopping" };
+	static struct crew crew; /* 30 KiB; one exposition at a time */
 
-	head(w, "worker_heartbeat_age_seconds", "gauge", "Time since the worker turned its loop.");
-	for (uint32_t i = 0; i < seg->hdr.max_workers; i++) {
-		if (rhc_view_worker(seg, w->a->lock_fd, i, &x) != 0)
-			continue;
-		restarts += x.restarts;
-		if (x.alive == RHC_ALIVE_YES)
-			text_add(w->t, "rhc_worker_heartbeat_age_seconds{worker=\"%u\"} %.3f\n", i,
-			         (double)(w->v.now_ms > x.beat_ms ? w->v.now_ms - x.beat_ms : 0) / 1e3);
+	muster(w, &crew);
+	for (size_t k = 0; k < ARRAY_LEN(worker_metrics); k++) {
+		const struct worker_metric *m = &worker_metrics[k];
+
+		head(w, m->name, m->type, m->help);
+		for (uint32_t i = 0; i < crew.n; i++)
+			text_add(w->t, "rhc_%s%s{worker=\"%u\"} %.15g\n", m->name, m->type[0] == 'c' ? "_total" : "",
+			         crew.w[i].index, m->value(w, &crew, i));
 	}
-	head(w, "workers", "gauge", "Worker processes alive.");
-	text_add(w->t, "rhc_workers %u\n", w->v.seg.workers_alive);
-	head(w, "worker_restarts", "counter", "Workers that died and were replaced.");
-	text_add(w->t, "rhc_worker_restarts_total %" PRIu64 "\n", restarts);
+	head(w, "workers", "gauge", "Worker processes alive, by what they do.");
+	for (unsigned p = 0; p < ARRAY_LEN(phases); p++) {
+		uint32_t n = 0;
+
+		for (uint32_t i = 0; i < crew.n; i++)
+			n += crew.w[i].phase == p;
+		text_add(w->t, "rhc_workers{state=\"%s\"} %u\n", phases[p], n);
+	}
+}
+
+/* Gauges that are sums over the processes. */
+static void sums(struct writer *w)
+{
+	static const struct {
+		const char *name, *help;
+		uint32_t    counter;
+	} rows[] = {
+		{ "buffers_in_use", "I/O buffers in use, of all processes.", RHC_WCTR_buffers_in_use },
+		{ "buffers_max", "I/O buffers there are, of all processes.", RHC_WCTR_buffers_max },
+		{ "calls_in_memory", "Calls the workers hold.", RHC_WCTR_slab_exchanges },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		head(w, rows[i].name, "gauge", rows[i].help);
+		text_add(w->t, "rhc_%s %" PRIu64 "\n", rows[i].name, w->wrow[rows[i].counter]);
+	}
 }
 
 static void downstream(struct writer *w)
 {
-	uint64_t row[RHC_WCTR_COUNT];
+	const uint64_t *row = w->wrow;
 
-	rhc_view_worker_sum(w->a->seg, row, RHC_WCTR_COUNT);
 	head(w, "downstream_connections_open", "gauge", "Connections from the app.");
 	text_add(w->t, "rhc_downstream_connections_open{protocol=\"http1\"} %" PRIu64 "\n",
 	         row[RHC_WCTR_down_h1_opened] - row[RHC_WCTR_down_h1_closed]);
@@ -324,7 +403,7 @@ static void downstream(struct writer *w)
 static void info(struct writer *w)
 {
 	static const char *const states_[] = { "starting", "ready", "draining", "stopped" };
-	const struct rhc_view_segment *s = &w->v.seg;
+	const struct rhc_view_segment *s = &w->seg;
 	char hash[CONFIG_HASH_TEXT];
 	const char *reason = strchr(s->engine, '(');
 
@@ -341,12 +420,60 @@ static void info(struct writer *w)
 		text_add(w->t, "rhc_lifecycle_state{state=\"%s\"} %d\n", states_[i], i == s->lifecycle);
 	head(w, "shm_size_bytes", "gauge", "Size of the shared segment.");
 	text_add(w->t, "rhc_shm_size_bytes %" PRIu64 "\n", s->size);
-	head(w, "scrapes", "counter", "Answers of this endpoint.");
-	text_add(w->t, "rhc_scrapes_total %" PRIu64 "\n", w->a->scrapes);
-	text_add(w->t,
-	         "# HELP process_start_time_seconds Start of the supervisor.\n# TYPE process_start_time_seconds gauge\n"
-	         "process_start_time_seconds %.3f\n",
-	         since_epoch(w->a->seg, s->sup_start_ms));
+	head(w, "config_last_reload_successful", "gauge", "1 unless the last reload was refused.");
+	text_add(w->t, "rhc_config_last_reload_successful %d\n", !w->a->reload_failed);
+	head(w, "config_last_reload_success_timestamp_seconds", "gauge", "Since when this configuration is in force.");
+	text_add(w->t, "rhc_config_last_reload_success_timestamp_seconds %.3f\n", since_epoch(w->a->seg, s->cfg_ms));
+}
+
+/* Open descriptors of a process; where the kernel does not count them (before 6.2) they are counted here. */
+static uint64_t descriptors(uint64_t pid)
+{
+	char path[48];
+	struct stat st;
+	uint64_t n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%" PRIu64 "/fd", pid);
+	if (stat(path, &st) == 0 && st.st_size > 0)
+		return (uint64_t)st.st_size;
+	d = opendir(path);
+	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d))
+		n += e->d_name[0] != '.';
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* The names every process has at Prometheus, without rhc_; sums of the supervisor and its workers. */
+static void standard(struct writer *w, const char *name, const char *type, const char *help, double v)
+{
+	bool counter = type[0] == 'c';
+
+	text_add(w->t, "# HELP process_%s%s %s\n# TYPE process_%s%s %s\nprocess_%s%s %.15g\n", name,
+	         counter && !w->open ? "_total" : "", help, name, counter && !w->open ? "_total" : "", type, name,
+	         counter ? "_total" : "", v);
+}
+
+static void process(struct writer *w)
+{
+	struct rhc_view_worker x;
+	struct rlimit limit;
+	uint64_t fds = descriptors((uint64_t)getpid()), n = 1;
+
+	for (uint32_t i = 0; i < w->a->seg->hdr.max_workers; i++) {
+		if (rhc_view_worker(w->a->seg, w->a->lock_fd, i, &x) != 0 || x.alive != RHC_ALIVE_YES)
+			continue;
+		fds += descriptors(x.pid);
+		n++;
+	}
+	standard(w, "start_time_seconds", "gauge", "Start of the supervisor.", since_epoch(w->a->seg, w->seg.sup_start_ms));
+	standard(w, "cpu_seconds", "counter", "CPU time of supervisor and workers.", (double)w->wrow[RHC_WCTR_cpu_ns] / 1e9);
+	standard(w, "resident_memory_bytes", "gauge", "Resident memory of supervisor and workers; what they share counts for each.",
+	         (double)w->wrow[RHC_WCTR_rss_bytes]);
+	standard(w, "open_fds", "gauge", "Open descriptors of supervisor and workers.", (double)fds);
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		standard(w, "max_fds", "gauge", "Descriptors supervisor and workers may open.", (double)limit.rlim_cur * (double)n);
 }
 
 void metrics_write(struct admin *a, struct text *t, bool openmetrics)
@@ -354,10 +481,14 @@ void metrics_write(struct admin *a, struct text *t, bool openmetrics)
 	struct writer w = { .a = a, .t = t, .open = openmetrics };
 
 	a->scrapes++;
-	w.v.now_ms = clock_ns() / NS_PER_MS;
-	rhc_view_segment(a->seg, a->lock_fd, &w.v.seg);
+	if (!look(&w)) {
+		t->failed = true;
+		return;
+	}
 	info(&w);
+	process(&w);
 	workers(&w);
+	sums(&w);
 	downstream(&w);
 	states(&w);
 	upstream_gauges(&w);
@@ -370,4 +501,5 @@ void metrics_write(struct admin *a, struct text *t, bool openmetrics)
 #undef HIST
 	if (openmetrics)
 		text_add(t, "# EOF\n");
+	free(w.known);
 }

@@ -31,20 +31,25 @@ char *text_room(struct text *t, size_t n)
 	return t->p + t->n;
 }
 
+/* Into the room there is, which mostly does; else again, into room enough. */
 void text_add(struct text *t, const char *fmt, ...)
 {
+	size_t room = t->cap - t->n;
 	va_list ap, again;
 	char *p;
 	int n;
 
+	if (t->failed)
+		return;
 	va_start(ap, fmt);
 	va_copy(again, ap);
-	n = vsnprintf(NULL, 0, fmt, ap);
-	p = n < 0 ? NULL : text_room(t, (size_t)n + 1);
-	if (p) {
-		vsnprintf(p, (size_t)n + 1, fmt, again);
-		t->n += (size_t)n;
+	n = vsnprintf(room ? t->p + t->n : NULL, room, fmt, ap);
+	if (n >= 0 && (size_t)n >= room) {
+		p = text_room(t, (size_t)n + 1);
+		n = p ? vsnprintf(p, (size_t)n + 1, fmt, again) : -1;
 	}
+	if (n >= 0)
+		t->n += (size_t)n;
 	va_end(again);
 	va_end(ap);
 }
