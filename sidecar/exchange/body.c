@@ -2,14 +2,18 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 void body_init(struct body *b, uint32_t max_replay)
 {
 	/* The slices are written before they are read; a call without a body touches one cache line here. */
+	b->slices = b->own;
+	b->cap = BODY_SLICES;
 	b->count = 0;
 	b->next = 0;
 	b->next_off = 0;
+	b->tail_own = false;
 	b->replay = true;
 	b->complete = false;
 	b->bytes = 0;
@@ -32,6 +36,10 @@ void body_fini(struct body *b)
 	drop_first(b, b->count);
 	b->next = 0;
 	b->next_off = 0;
+	if (b->slices != b->own)
+		free(b->slices);
+	b->slices = b->own;
+	b->cap = BODY_SLICES;
 }
 
 void body_no_replay(struct body *b)
@@ -43,48 +51,66 @@ void body_no_replay(struct body *b)
 	b->next = 0;
 }
 
-/*
- * Room behind the last slice, if that is a buffer which we filled ourselves and nobody else holds.  A slice that was given to
- * an attempt is held by its send queue too (refs > 1) or has been sent; appending behind it is safe in
- * both cases only if next_off then says which part of it is new, so it is not done while refs > 1.
- */
+/* The last slice, if it is a copy of ours with room for n bytes. */
 static struct slice *copy_tail(struct body *b, uint32_t n)
 {
 	struct slice *t;
 
-	if (b->count == 0)
+	if (b->count == 0 || !b->tail_own)
 		return NULL;
 	t = &b->slices[b->count - 1];
-	if (!t->buf || t->buf->refs != 1 || t->p != t->buf->data || t->n != t->buf->len)
-		return NULL;
-	if (t->buf->len == 0 || buf_cap(t->buf) - t->n < n)
-		return NULL;
-	return t;
+	return buf_cap(t->buf) - t->buf->len >= n ? t : NULL;
 }
 
 static void append_copy(struct body *b, struct slice *t, struct slice s)
 {
-	if (b->next == b->count) {
+	if (b->next == b->count) { /* all of it was sent, so from here on it is new */
 		b->next = b->count - 1;
 		b->next_off = t->n;
 	}
-	memcpy(t->buf->data + t->n, s.p, s.n);
+	memcpy(t->buf->data + t->buf->len, s.p, s.n);
 	t->n += s.n;
-	t->buf->len = t->n;
+	t->buf->len += s.n;
 	slice_drop(s);
 }
 
-static int append_slot(struct body *b, struct buf_pool *pool, struct slice s)
+static bool grow(struct body *b)
+{
+	uint16_t cap = b->cap < BODY_SLICES_MAX / 2 ? b->cap * 2 : BODY_SLICES_MAX;
+	struct slice *more = cap > b->cap ? malloc(cap * sizeof(*more)) : NULL;
+
+	if (!more)
+		return false;
+	memcpy(more, b->slices, b->count * sizeof(*more));
+	if (b->slices != b->own)
+		free(b->slices);
+	b->slices = more;
+	b->cap = cap;
+	return true;
+}
+
+/* Every place is taken: by bytes that wait, and those are few, or by a replay. */
+static bool make_room(struct body *b)
+{
+	if (b->replay && grow(b))
+		return true;
+	body_no_replay(b);
+	return b->count < b->cap;
+}
+
+static int append_slot(struct body *b, struct buf_pool *pool, struct slice s, bool copies)
 {
 	struct buf *copy;
 
-	if (b->count == BODY_SLICES)
+	if (b->count == b->cap && !make_room(b))
 		return -ENOBUFS;
-	if (s.n < BODY_COPY_BELOW && (copy = buf_get(pool, BUF_LARGE))) {
+	b->tail_own = false;
+	if (copies && s.n <= BUF_LARGE_SIZE && (copy = buf_get(pool, BUF_LARGE))) {
 		memcpy(copy->data, s.p, s.n);
 		copy->len = s.n;
 		slice_drop(s);
 		s = (struct slice){ copy, copy->data, s.n };
+		b->tail_own = true;
 	}
 	b->slices[b->count++] = s;
 	return 0;
@@ -92,21 +118,20 @@ static int append_slot(struct body *b, struct buf_pool *pool, struct slice s)
 
 int body_append(struct body *b, struct buf_pool *pool, struct slice s)
 {
-	struct slice *t;
 	uint32_t n = s.n;
-	int rc;
+	bool copies = n < BODY_COPY_BELOW || b->count >= BODY_SLICES / 2;
+	struct slice *t;
+	int rc = 0;
 
 	assert(!b->complete && n > 0);
 	b->bytes += n;
 	if (b->replay && b->bytes > b->max_replay)
 		body_no_replay(b);
-	t = n < BODY_COPY_BELOW || b->count == BODY_SLICES ? copy_tail(b, n) : NULL;
-	if (t) {
+	t = copies ? copy_tail(b, n) : NULL;
+	if (t)
 		append_copy(b, t, s);
-		rc = 0;
-	} else {
-		rc = append_slot(b, pool, s);
-	}
+	else
+		rc = append_slot(b, pool, s, copies);
 	if (rc == 0)
 		b->kept += n;
 	else

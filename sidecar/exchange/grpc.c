@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "sidecar/base/clock.h"
-
 enum { TIMEOUT_DIGITS = 8 };
 
 bool grpc_is_type(struct http_str type)
@@ -87,12 +85,13 @@ static uint64_t unit_ns(char c)
 
 uint64_t grpc_timeout(struct http_str s)
 {
-	uint64_t n = 0;
+	uint64_t n = 0, unit;
 	uint32_t i = 0;
 
 	for (; i < s.n && i < TIMEOUT_DIGITS && s.p[i] >= '0' && s.p[i] <= '9'; i++)
 		n = n * 10 + (uint64_t)(s.p[i] - '0');
 	if (i == 0 || s.n != i + 1)
 		return 0;
-	return n * unit_ns(s.p[i]);
+	unit = unit_ns(s.p[i]);
+	return unit && n > GRPC_TIMEOUT_MAX_NS / unit ? GRPC_TIMEOUT_MAX_NS : n * unit;
 }

@@ -12,6 +12,7 @@
 #define RHC_SIDECAR_EXCHANGE_GRPC_H
 
 #include "proto/http.h"
+#include "sidecar/base/clock.h"
 #include "sidecar/upstream/errors.h"
 
 enum grpc_code {
@@ -41,7 +42,8 @@ uint16_t grpc_http_status(int code);
 /* The code of an answer of ours. */
 enum grpc_code grpc_code_of(enum rhc_error err, uint16_t status);
 
-/* grpc-timeout: up to 8 digits and a unit (H M S m u n), in ns; 0: not such a value. */
+/* grpc-timeout: up to 8 digits and a unit (H M S m u n), in ns, at most GRPC_TIMEOUT_MAX_NS; 0: not such a value. */
+#define GRPC_TIMEOUT_MAX_NS (UINT64_C(365) * 86400 * NS_PER_S)
 uint64_t grpc_timeout(struct http_str s);
 
 #endif

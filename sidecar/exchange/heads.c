@@ -63,7 +63,8 @@ static bool is_ours(const struct exchange *e, const struct http_field *f)
 		return !e->upgrade;
 	case HTTP_FIELD_EXPECT:
 		/* who has leave already, or can get none, does not ask for it; other expectations are the upstream's */
-		return e->req->expect_continue && (!e->expects || e->up->version == HTTP_2);
+		return (!e->expects || e->up->version == HTTP_2) &&
+		       http_str_ieq((struct http_str){ f->value, f->value_len }, HTTP_STR("100-continue"));
 	case HTTP_FIELD_GRPC_TIMEOUT:
 		return e->grpc && e->deadline_ns;
 	case HTTP_FIELD_X_FORWARDED_FOR:

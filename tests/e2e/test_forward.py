@@ -76,7 +76,7 @@ def test_a_host_that_is_not_allowed_is_denied(proxy):
 
 
 def test_https_targets_are_denied_rather_than_sent_in_the_clear(proxy, origin):
-    answer = proxied(proxy, f"https://127.0.0.1:{free_port()}/")
+    answer = proxied(proxy, f"https://localhost:{free_port()}/")
     assert answer.status == 403 and "https" in answer.problem["detail"]
 
 
