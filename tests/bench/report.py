@@ -129,10 +129,20 @@ def write_svg(results, path):
 BEGIN, END = "<!-- figures: made by run --save -->", "<!-- end of figures -->"
 
 
+def brief(results):
+    """Medians, and of the single rounds the CPU alone."""
+    scenarios = []
+    for r in results["scenarios"]:
+        if "summary" in r:
+            r = {**r, "proxies": {n: {"cpu": [round(run["cpu"], 2) for run in runs]} for n, runs in r["proxies"].items()}}
+        scenarios.append(r)
+    text = json.dumps({**results, "scenarios": scenarios}, separators=(",", ":"))
+    return text.replace('{"name":', '\n{"name":').replace('"segment":', '\n"segment":')
+
+
 def save(results, folder):
     with open(os.path.join(folder, "results.json"), "w", encoding="utf-8") as f:
-        json.dump(results, f, indent=1)
-        f.write("\n")
+        f.write(brief(results) + "\n")
     write_svg(results, os.path.join(folder, "results.svg"))
     path = os.path.join(folder, "README.md")
     with open(path, encoding="utf-8") as f:
