@@ -83,7 +83,8 @@ static inline size_t chars_span_value(const uint8_t *p, size_t n)
 			break;
 	}
 #endif
-	return i + chars_span(p + i, n - i, CHARS_VALUE);
+	/* i == n also where p is NULL: an empty string, to which not even 0 may be added (C17 6.5.6) */
+	return i == n ? n : i + chars_span(p + i, n - i, CHARS_VALUE);
 }
 
 /* The length of the prefix of request-target bytes. */
@@ -105,7 +106,7 @@ static inline size_t chars_span_target(const uint8_t *p, size_t n)
 			return i + (size_t)__builtin_ctz(~(unsigned)good);
 	}
 #endif
-	return i + chars_span(p + i, n - i, CHARS_TARGET);
+	return i == n ? n : i + chars_span(p + i, n - i, CHARS_TARGET);
 }
 
 #endif

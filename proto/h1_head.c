@@ -235,16 +235,16 @@ static int request_rules(struct http_head *h, const struct h1_facts *facts)
 }
 
 /* A response that never has content whatever its fields say.  0 or -error */
-static int bodiless(struct http_head *h, const struct h1_facts *facts, enum http_method asked)
+static int bodiless(struct http_head *h, const struct h1_facts *facts)
 {
-	bool may_tell = asked == HTTP_METHOD_HEAD || h->status == 304;
+	/* RFC 9112 §6.1, 9110 §8.6: never in 1xx and 204, where some would wait for a body */
+	bool may_tell = h->status >= 200 && h->status != 204;
 
-	/* RFC 9112 §6.1, 9110 §8.6: not in 1xx and 204, where some would wait for a body */
 	if (!may_tell && facts->has_coding)
 		return -HTTP_E_TRANSFER_ENCODING;
 	if (!may_tell && facts->has_length && facts->length != 0)
 		return -HTTP_E_CONTENT_LENGTH;
-	h->body = HTTP_BODY_NONE;
+	h->body = h->status == 101 ? HTTP_BODY_TUNNEL : HTTP_BODY_NONE;
 	h->body_len = facts->length;
 	return 0;
 }
@@ -254,7 +254,7 @@ static int response_body(struct http_head *h, const struct h1_facts *facts, enum
 {
 	int r;
 
-	if (h->status == 101 || (asked == HTTP_METHOD_CONNECT && h->status / 100 == 2)) {
+	if (asked == HTTP_METHOD_CONNECT && h->status / 100 == 2) {
 		h->body = HTTP_BODY_TUNNEL; /* rule 2: length and coding are ignored */
 		return 0;
 	}
@@ -264,7 +264,7 @@ static int response_body(struct http_head *h, const struct h1_facts *facts, enum
 			return r;
 	}
 	if (asked == HTTP_METHOD_HEAD || h->status < 200 || h->status == 204 || h->status == 304)
-		return bodiless(h, facts, asked);
+		return bodiless(h, facts);
 	if (facts->has_coding) {
 		h->body = HTTP_BODY_STREAM;
 	} else if (facts->has_length) {

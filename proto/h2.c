@@ -163,13 +163,16 @@ static int input_failed(struct h2 *h, ssize_t lib_error)
 		h->broken = true;
 		return -ENOMEM;
 	}
-	/* too many replies that nobody reads */
-	if (lib_error == NGHTTP2_ERR_FLOODED && !h->calm) {
+	if (lib_error == NGHTTP2_ERR_BAD_CLIENT_MAGIC) {
+		h2_terminate(h, H2_PROTOCOL_ERROR);
+	} else if (!h->calm) {
+		/*
+		 * too many replies that nobody reads, or (where it has been patched, without a name
+		 * in every header) too many CONTINUATIONs
+		 */
 		h->calm = true;
 		h2_terminate(h, H2_ENHANCE_YOUR_CALM);
 	}
-	if (lib_error == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
-		h2_terminate(h, H2_PROTOCOL_ERROR);
 	return -EPROTO;
 }
 
@@ -279,6 +282,7 @@ void h2_detach(struct h2 *h, struct h2_stream *s, enum h2_code code)
 
 void h2_consume_stream(struct h2 *h, struct h2_stream *s, uint32_t n)
 {
+	s->in_held -= n < s->in_held ? n : s->in_held;
 	/* after its end nobody needs the window */
 	if (s->attached && !s->in_end && !h->broken)
 		nghttp2_session_consume_stream(h->session, s->id, n);

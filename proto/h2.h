@@ -87,6 +87,7 @@ struct h2_memory {
 struct h2_stream {
 	int32_t             id; /* 0: none */
 	uint32_t            out_ready; /* body bytes told and not yet on the wire */
+	uint32_t            in_held; /* body bytes told and not yet consumed, <= the window */
 	uint64_t            in_bytes; /* body bytes received */
 	uint64_t            in_len; /* Content-Length received, UINT64_MAX: none */
 	struct h2_trailers *trailers; /* waiting behind the body */

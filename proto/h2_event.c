@@ -177,6 +177,15 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 		nghttp2_session_consume(session, id, n);
 		return CALLBACK_OK;
 	}
+	/*
+	 * Beyond the window nghttp2 has queued the reset (FLOW_CONTROL_ERROR) and tells the frame
+	 * nevertheless.  65535 is allowed until the peer has seen our SETTINGS (RFC 9113 §6.9.2).
+	 */
+	if (s->in_held + n > (h->conf.window > UINT16_MAX ? h->conf.window : UINT16_MAX)) {
+		nghttp2_session_consume_connection(session, n);
+		return CALLBACK_OK;
+	}
+	s->in_held += (uint32_t)n;
 	s->in_bytes += n;
 	if (n > 0)
 		h->conf.ev->data(h->conf.arg, s, p, (uint32_t)n);
