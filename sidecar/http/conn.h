@@ -35,6 +35,12 @@ struct http_limits {
 	uint64_t ping_interval_ns; /* h2 client: PING when nothing arrived for so long, 0 = off */
 	uint64_t ping_timeout_ns;
 	uint32_t h2_window; /* stream window; the connection's is four times that */
+	/*
+	 * server, h1: FIN before the whole answer has left is a caller that gave up, and its message fails.  Who closes a
+	 * socket and who shuts down one half of it look the same on the wire; callers that run into their timeout
+	 * are many, and a call for nobody holds a slot.  false: the answer is sent all the same.
+	 */
+	bool fin_aborts;
 };
 
 /* What all connections of a worker share. */

@@ -10,7 +10,7 @@
  *             problem+json) and never becomes a message.
  * Client      A connection serves again when both halves ended, the response said so, and nothing
  *             came behind it.
- * Half-close  A client may send FIN behind its request and still gets its answer.
+ * Half-close  A client may send FIN behind its request and still gets its answer, unless limits->fin_aborts.
  * Early end   A message released before its request body was read: the rest is read and dropped up
  *             to H1_DRAIN_MAX bytes and H1_DRAIN_NS; beyond that, and where the connection closes
  *             anyway, FIN is sent and what comes is dropped up to H1_LINGER_MAX and for as long

@@ -398,6 +398,14 @@ static enum message_error lost_error(enum stream_error err, enum message_error o
 	}
 }
 
+/* FIN came where the limits take it for the end of the caller: conn.h. */
+static bool gave_up(const struct http_conn *c)
+{
+	const struct h1_state *h = &c->h1;
+
+	return c->role == HTTP_SERVER && c->limits->fin_aborts && h->live && !h->tunnel && !h->m.out_ended;
+}
+
 /* Everything that came has been looked at, and no more comes.  true: look again. */
 static bool end_of_input(struct http_conn *c)
 {
@@ -423,8 +431,8 @@ static bool end_of_input(struct http_conn *c)
 		h1_fail(c, lost_error(err, MESSAGE_E_INCOMPLETE), HTTP_OK);
 		return false;
 	case H1_IN_DONE:
-		/* a client that sent FIN behind its request gets its answer */
-		if (err != STREAM_OK)
+		/* a client that sent FIN behind its request gets its answer, unless that is taken for its end */
+		if (err != STREAM_OK || gave_up(c))
 			h1_fail(c, lost_error(err, MESSAGE_E_RESET), HTTP_OK);
 		return false;
 	case H1_IN_DEAD:

@@ -400,6 +400,7 @@ static int make_listeners(struct worker *w)
 			.header_timeout_ns = c->header_timeout_ns,
 			.idle_timeout_ns = c->idle_timeout_ns,
 			.h2_window = WORKER_H2_WINDOW,
+			.fin_aborts = true,
 		};
 		l->exchange = (struct exchange_listener){ .config = c, .env = &w->exchange };
 		if (c->mode == CONFIG_LISTENER_UPSTREAM)
