@@ -48,7 +48,7 @@ int h2_errno(int lib_error)
 
 /* --- fields --- */
 
-static void put(struct block *b, struct http_str name, struct http_str value, bool secret)
+static void put(struct block *b, struct http_str name, struct http_str value, bool literal)
 {
 	assert(b->n < H2_NV_MAX);
 	/* nghttp2 copies both and writes names in lower case */
@@ -57,7 +57,7 @@ static void put(struct block *b, struct http_str name, struct http_str value, bo
 		.value = (uint8_t *)(uintptr_t)value.p,
 		.namelen = name.n,
 		.valuelen = value.n,
-		.flags = secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
+		.flags = literal ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
 	};
 	b->bytes += name.n + value.n;
 }
@@ -72,10 +72,25 @@ static bool value_ok(struct http_str s)
 	return chars_span_value((const uint8_t *)s.p, s.n) == s.n;
 }
 
-static bool is_secret(const struct http_field *f)
+/*
+ * Not for the HPACK table (RFC 7541 §7.1.3): secrets, and values that are new with each message, which
+ * would only push out what comes again.
+ */
+static bool is_literal(const struct http_field *f)
 {
-	return (f->flags & HTTP_FIELD_SECRET) != 0 || f->id == HTTP_FIELD_AUTHORIZATION ||
-	       f->id == HTTP_FIELD_PROXY_AUTHORIZATION;
+	if ((f->flags & HTTP_FIELD_SECRET) != 0)
+		return true;
+	switch (f->id) {
+	case HTTP_FIELD_AUTHORIZATION:
+	case HTTP_FIELD_PROXY_AUTHORIZATION:
+	case HTTP_FIELD_X_REQUEST_ID:
+	case HTTP_FIELD_TRACEPARENT:
+	case HTTP_FIELD_IDEMPOTENCY_KEY:
+	case HTTP_FIELD_SERVER_TIMING:
+		return true;
+	default:
+		return false;
+	}
 }
 
 /*
@@ -113,7 +128,7 @@ static int put_fields(struct block *b, const struct http_head *h, bool trailers)
 			return -EINVAL;
 		if (b->n == H2_NV_MAX)
 			return -E2BIG;
-		put(b, name, v, is_secret(f));
+		put(b, name, v, is_literal(f));
 	}
 	return b->bytes > H2_HEAD_MAX ? -E2BIG : 0;
 }
