@@ -218,7 +218,11 @@ enum ctl_exit cmd_drain(struct ctl *c)
 	rhc_admin_end(&a);
 	if (err != 0)
 		return ctl_fail(CTL_REFUSED, "drain: %s", strerror(-err));
-	out_note(&c->out, "asked to drain\n");
+	out_begin(&c->out, "Drain");
+	out_flag(&c->out, "draining", NULL, true);
+	if (!c->quiet)
+		out_note(&c->out, "asked to drain\n");
+	out_end(&c->out);
 	return CTL_OK;
 }
 

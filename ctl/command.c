@@ -14,6 +14,46 @@ const struct ctl_command ctl_commands[] = {
 };
 const unsigned ctl_commands_n = RHC_COUNT(ctl_commands);
 
+const struct ctl_option ctl_options[CTL_OPT_COUNT] = {
+#define OPTION(id, short_, long_, arg, help) { short_, long_, arg, help },
+#include "ctl/options.def"
+#undef OPTION
+};
+
+enum { LONG_FIRST = 256 }; /* beyond every letter */
+
+static int takes(const struct ctl_option *o)
+{
+	return !o->arg ? no_argument : o->arg[0] == '[' ? optional_argument : required_argument;
+}
+
+void ctl_getopt(struct option longs[CTL_OPT_COUNT + 1], char shorts[3 * CTL_OPT_COUNT + 1])
+{
+	for (int i = 0; i < CTL_OPT_COUNT; i++) {
+		const struct ctl_option *o = &ctl_options[i];
+
+		longs[i] = (struct option){ o->name, takes(o), NULL, LONG_FIRST + i };
+		if (!o->letter)
+			continue;
+		*shorts++ = o->letter;
+		for (int n = takes(o); n > 0; n--) /* ":" a value, "::" perhaps */
+			*shorts++ = ':';
+	}
+	longs[CTL_OPT_COUNT] = (struct option){ 0 };
+	*shorts = 0;
+}
+
+int ctl_option_of(int id)
+{
+	if (id >= LONG_FIRST)
+		return id - LONG_FIRST;
+	for (int i = 0; i < CTL_OPT_COUNT; i++) {
+		if (id && ctl_options[i].letter == id)
+			return i;
+	}
+	return CTL_OPT_COUNT;
+}
+
 enum ctl_exit ctl_fail(enum ctl_exit code, const char *fmt, ...)
 {
 	va_list ap;
@@ -75,10 +115,13 @@ bool ctl_duration(const char *text, uint64_t *ret_ms)
 		return false;
 	while (*text) {
 		char *end;
-		double v = strtod(text, &end);
+		double v;
 		size_t i;
 
-		if (end == text || v < 0)
+		if (*text < '0' || *text > '9') /* strtod would take signs, nan, inf */
+			return false;
+		v = strtod(text, &end);
+		if (end == text)
 			return false;
 		if (!*end) {
 			total += v * 1e3; /* a bare number is seconds */
@@ -124,18 +167,16 @@ enum ctl_exit cmd_help(struct ctl *c)
 		snprintf(left, sizeof(left), "%s%s%s%s%s", k->noun, *k->verb ? " " : "", k->verb, *k->args ? " " : "", k->args);
 		printf("  %-30s %s\n", left, k->help);
 	}
-	printf("\noptions:\n"
-	       "  -o table|wide|json       form of the output (--no-headers for tables)\n"
-	       "  -w, --watch[=2s]         again and again\n"
-	       "  --shm PATH               the segment (or $RHC_SHM)\n"
-	       "  --instance NAME          /run/rhc/NAME.shm, else /dev/shm/rhc-NAME.shm (default " CTL_INSTANCE ")\n"
-	       "  --reason TEXT            why, kept with the change (at most %d bytes)\n"
-	       "  --for DURATION           how long isolate, disable and set last; events -f: how long to follow\n"
-	       "  --max-concurrency N      for bulkhead set\n"
-	       "  -f --since D --type T --upstream U    for events\n"
-	       "  --all --force --timeout 5s -q\n\n"
-	       "exit: 0 done, 1 the answer is no, 2 wrong usage, 3 no sidecar there, 4 no permission or another layout,\n"
-	       "      5 timed out, 6 refused, 78 configuration invalid\n",
-	       RHC_REASON_MAX);
+	printf("\noptions:\n");
+	for (int i = 0; i < CTL_OPT_COUNT; i++) {
+		const struct ctl_option *o = &ctl_options[i];
+		char left[64];
+
+		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+		         o->letter ? ", " : "  ", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		printf("  %-30s %s\n", left, o->help);
+	}
+	printf("\nexit: 0 done, 1 the answer is no, 2 wrong usage, 3 no sidecar there, 4 no permission or another layout,\n"
+	       "      5 timed out, 6 refused, 78 configuration invalid\n");
 	return CTL_OK;
 }

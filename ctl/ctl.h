@@ -1,8 +1,8 @@
 /*
  * ctl/ctl.h - rhcctl: commands over the segment, and nothing else.
  *
- * Shape    One table of commands (commands.def) makes the dispatch, the help and the completion.  A command gets a
- *          struct ctl: its arguments, the mapped segment, the output.
+ * Shape    Tables of commands and options (commands.def, options.def) make the dispatch, the help and the completions.
+ *          A command gets a struct ctl: its arguments, the mapped segment, the output.
  * Reads    READ_ONLY maps the segment with PROT_READ: nothing it does can disturb a worker, and it works when every
  *          worker and the supervisor hang.
  * Changes  are one CAS each under the ADMIN byte (shm/admin.h), with who and why in the event ring.
@@ -11,6 +11,8 @@
  */
 #ifndef RHC_CTL_CTL_H
 #define RHC_CTL_CTL_H
+
+#include <getopt.h>
 
 #include "ctl/out.h"
 #include "shm/admin.h"
@@ -36,6 +38,7 @@ struct ctl {
 	const char *args[CTL_ARGS_MAX]; /* after noun and verb */
 	unsigned    n_args;
 	const char *shm, *instance, *reason, *type, *upstream;
+	const char *instead; /* the command that -h or -V means */
 	uint64_t    for_ms, since_ms, watch_ms, timeout_ms;
 	uint32_t    max_concurrency;
 	bool        all, follow, force, has_limit, quiet;
@@ -59,6 +62,24 @@ struct ctl_command {
 
 extern const struct ctl_command ctl_commands[];
 extern const unsigned           ctl_commands_n;
+
+enum ctl_opt {
+#define OPTION(id, short_, long_, arg, help) CTL_OPT_##id,
+#include "ctl/options.def"
+#undef OPTION
+	CTL_OPT_COUNT
+};
+
+struct ctl_option {
+	char        letter; /* 0: none */
+	const char *name, *arg, *help; /* arg NULL: none; "[X]": may be left out */
+};
+
+extern const struct ctl_option ctl_options[CTL_OPT_COUNT];
+
+/* The table as getopt_long() wants it, and what it answers as an enum ctl_opt; CTL_OPT_COUNT: none of ours. */
+void ctl_getopt(struct option longs[CTL_OPT_COUNT + 1], char shorts[3 * CTL_OPT_COUNT + 1]);
+int  ctl_option_of(int id);
 
 /* One line on stderr: "rhcctl: no upstream 'cart'".  Returns code. */
 enum ctl_exit ctl_fail(enum ctl_exit code, const char *fmt, ...) RHC_PRINTF(2, 3);

@@ -86,6 +86,16 @@ static bool wanted(struct ctl *c, const struct rhc_event *ev, const char *name)
 	       strcmp(rhc_event_name(ev->type), c->type) == 0;
 }
 
+static bool known_type(const char *type)
+{
+	for (unsigned i = 0; i < RHC_EV_COUNT; i++) {
+		if (strcmp(rhc_event_name((enum rhc_event_type)i), type) == 0 ||
+		    strcmp(rhc_event_component((enum rhc_event_type)i), type) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void print_event(struct ctl *c, const struct rhc_event *ev, const char *reason)
 {
 	char time[32], name[RHC_NAME_MAX + 1] = "", what[160];
@@ -125,6 +135,10 @@ enum ctl_exit cmd_events(struct ctl *c)
 	char reason[RHC_REASON_MAX + 1];
 	uint64_t until = c->timeout_ms && c->follow && c->for_ms ? ctl_now_ms() + c->for_ms : UINT64_MAX;
 
+	if (c->type && !known_type(c->type))
+		return ctl_fail(CTL_USAGE, "--type: there are no events of type '%s'", c->type);
+	if (c->upstream && ctl_find(c, c->upstream) < 0)
+		return CTL_REFUSED;
 	rhc_view_events_begin(&c->seg, c->follow && !c->since_ms, &cursor);
 	for (;;) {
 		while (rhc_view_events_next(&c->seg, &cursor, &ev, reason))

@@ -1,6 +1,5 @@
 /* rhcctl: command line, segment, dispatch. */
 #include <errno.h>
-#include <getopt.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -9,34 +8,32 @@
 
 #include "ctl/ctl.h"
 
-enum { OPT_SHM = 256, OPT_INSTANCE, OPT_REASON, OPT_FOR, OPT_SINCE, OPT_TYPE, OPT_UPSTREAM, OPT_ALL, OPT_FORCE,
-	OPT_TIMEOUT, OPT_LIMIT, OPT_NO_HEADERS };
-
-static const struct option longs[] = {
-	{ "output", required_argument, NULL, 'o' },
-	{ "watch", optional_argument, NULL, 'w' },
-	{ "follow", no_argument, NULL, 'f' },
-	{ "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ "shm", required_argument, NULL, OPT_SHM },
-	{ "instance", required_argument, NULL, OPT_INSTANCE },
-	{ "reason", required_argument, NULL, OPT_REASON },
-	{ "for", required_argument, NULL, OPT_FOR },
-	{ "since", required_argument, NULL, OPT_SINCE },
-	{ "type", required_argument, NULL, OPT_TYPE },
-	{ "upstream", required_argument, NULL, OPT_UPSTREAM },
-	{ "all", no_argument, NULL, OPT_ALL },
-	{ "force", no_argument, NULL, OPT_FORCE },
-	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
-	{ "max-concurrency", required_argument, NULL, OPT_LIMIT },
-	{ "no-headers", no_argument, NULL, OPT_NO_HEADERS },
-	{ NULL, 0, NULL, 0 },
-};
+enum { WATCH_MS = 2000, WATCH_MIN_MS = 100, WATCH_MAX_MS = 3600000 };
+#define FOR_MAX_MS (UINT64_C(10) * 365 * 86400 * 1000) /* an end must fit into its word */
 
 static enum ctl_exit duration(const char *what, const char *text, uint64_t *ret)
 {
 	return ctl_duration(text, ret) ? CTL_OK : ctl_fail(CTL_USAGE, "%s: '%s' is not a duration (30s, 15m, 1h30m)", what, text);
+}
+
+static enum ctl_exit end_after(struct ctl *c, const char *text)
+{
+	enum ctl_exit rc = duration("--for", text, &c->for_ms);
+
+	if (rc == CTL_OK && (c->for_ms == 0 || c->for_ms > FOR_MAX_MS))
+		return ctl_fail(CTL_USAGE, "--for is 1ms to 3650d, not '%s'", text);
+	return rc;
+}
+
+static enum ctl_exit watch(struct ctl *c, const char *text)
+{
+	enum ctl_exit rc;
+
+	c->watch_ms = WATCH_MS;
+	rc = text ? duration("--watch", text, &c->watch_ms) : CTL_OK;
+	if (rc == CTL_OK && (c->watch_ms < WATCH_MIN_MS || c->watch_ms > WATCH_MAX_MS))
+		return ctl_fail(CTL_USAGE, "--watch is 100ms to 1h, not '%s'", text);
+	return rc;
 }
 
 static enum ctl_exit form(struct ctl *c, const char *word)
@@ -67,47 +64,46 @@ static enum ctl_exit limit(struct ctl *c, const char *text)
 static enum ctl_exit option(struct ctl *c, int opt, const char *arg)
 {
 	switch (opt) {
-	case 'o':
+	case CTL_OPT_OUTPUT:
 		return form(c, arg);
-	case 'w':
-		c->watch_ms = 2000;
-		return arg ? duration("--watch", arg, &c->watch_ms) : CTL_OK;
-	case 'f':
+	case CTL_OPT_WATCH:
+		return watch(c, arg);
+	case CTL_OPT_FOLLOW:
 		c->follow = true;
 		return CTL_OK;
-	case 'q':
+	case CTL_OPT_QUIET:
 		c->quiet = true;
 		return CTL_OK;
-	case OPT_SHM:
+	case CTL_OPT_SHM:
 		c->shm = arg;
 		return CTL_OK;
-	case OPT_INSTANCE:
+	case CTL_OPT_INSTANCE:
 		c->instance = arg;
 		return CTL_OK;
-	case OPT_REASON:
+	case CTL_OPT_REASON:
 		c->reason = arg;
 		return CTL_OK;
-	case OPT_FOR:
-		return duration("--for", arg, &c->for_ms);
-	case OPT_SINCE:
+	case CTL_OPT_FOR:
+		return end_after(c, arg);
+	case CTL_OPT_SINCE:
 		return duration("--since", arg, &c->since_ms);
-	case OPT_TYPE:
+	case CTL_OPT_TYPE:
 		c->type = arg;
 		return CTL_OK;
-	case OPT_UPSTREAM:
+	case CTL_OPT_UPSTREAM:
 		c->upstream = arg;
 		return CTL_OK;
-	case OPT_ALL:
+	case CTL_OPT_ALL:
 		c->all = true;
 		return CTL_OK;
-	case OPT_FORCE:
+	case CTL_OPT_FORCE:
 		c->force = true;
 		return CTL_OK;
-	case OPT_TIMEOUT:
+	case CTL_OPT_TIMEOUT:
 		return duration("--timeout", arg, &c->timeout_ms);
-	case OPT_LIMIT:
+	case CTL_OPT_LIMIT:
 		return limit(c, arg);
-	case OPT_NO_HEADERS:
+	case CTL_OPT_NO_HEADERS:
 		c->headers = false;
 		return CTL_OK;
 	default:
@@ -189,35 +185,84 @@ static enum ctl_exit once(struct ctl *c, const struct ctl_command *k)
 {
 	c->now_ms = ctl_now_ms();
 	c->out = (struct out){ .to = stdout, .form = c->form, .headers = c->headers };
-	if (sigsetjmp(bus_jump, 1) != 0)
-		return ctl_fail(CTL_DENIED, "%s was truncated while it was read", c->seg.path);
 	return k->fn(c);
+}
+
+/* A new sidecar has made a new file: look at that from now on. */
+static enum ctl_exit keep_up(struct ctl *c)
+{
+	if (rhc_segment_current(&c->seg))
+		return CTL_OK;
+	rhc_segment_detach(&c->seg);
+	if (c->lock_fd >= 0)
+		close(c->lock_fd);
+	return attach(c, RHC_READ);
+}
+
+static enum ctl_exit again_and_again(struct ctl *c, const struct ctl_command *k)
+{
+	bool tty = isatty(STDOUT_FILENO);
+	enum ctl_exit rc = CTL_OK;
+
+	while (rc <= CTL_NO && !ferror(stdout)) {
+		if (tty)
+			fputs("\033[H\033[2J", stdout);
+		rc = once(c, k);
+		if (rc > CTL_NO)
+			break;
+		usleep((useconds_t)(c->watch_ms * 1000));
+		if (k->access != CTL_NONE)
+			rc = keep_up(c);
+	}
+	return rc;
 }
 
 static enum ctl_exit run(struct ctl *c, const struct ctl_command *k)
 {
 	enum ctl_exit rc = CTL_OK;
-	bool tty = isatty(STDOUT_FILENO);
 
+	if (c->watch_ms && k->access != CTL_READ_ONLY)
+		return ctl_fail(CTL_USAGE, "--watch goes with what only reads");
 	if (k->access != CTL_NONE)
 		rc = attach(c, k->access == CTL_CHANGES ? RHC_WRITE : RHC_READ);
 	if (rc != CTL_OK)
 		return rc;
-	for (;;) {
-		if (c->watch_ms && tty)
-			fputs("\033[H\033[2J", stdout);
-		rc = once(c, k);
-		if (!c->watch_ms || rc > CTL_NO || ferror(stdout))
-			return rc;
-		usleep((useconds_t)(c->watch_ms * 1000));
-		if (!rhc_segment_current(&c->seg)) { /* a new sidecar has made a new file */
-			rhc_segment_detach(&c->seg);
-			close(c->lock_fd);
-			rc = attach(c, RHC_READ);
-			if (rc != CTL_OK)
-				return rc;
+	/* From here on the file may be cut short under us at any load. */
+	if (sigsetjmp(bus_jump, 1) != 0)
+		return ctl_fail(CTL_DENIED, "%s was truncated while it was read", c->seg.path);
+	return c->watch_ms ? again_and_again(c, k) : once(c, k);
+}
+
+static int no_command(int argc, char **argv, int at)
+{
+	return ctl_fail(CTL_USAGE, "no command '%s%s%s'; see rhcctl help", argv[at], at + 1 < argc ? " " : "",
+	                at + 1 < argc ? argv[at + 1] : "");
+}
+
+/* The options of the command line, wherever they stand.  CTL_OK, or an exit code. */
+static enum ctl_exit options(struct ctl *c, int argc, char **argv)
+{
+	static struct option longs[CTL_OPT_COUNT + 1];
+	static char shorts[3 * CTL_OPT_COUNT + 1];
+	int id;
+
+	ctl_getopt(longs, shorts);
+	opterr = 0;
+	while ((id = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+		enum ctl_exit rc = CTL_USAGE;
+		int opt = ctl_option_of(id);
+
+		if (opt == CTL_OPT_COUNT)
+			return ctl_fail(CTL_USAGE, "unknown option or missing value: '%s'", argv[optind - 1]);
+		if (opt == CTL_OPT_HELP || opt == CTL_OPT_VERSION) {
+			c->instead = opt == CTL_OPT_HELP ? "help" : "version";
+			continue;
 		}
+		rc = option(c, opt, optarg);
+		if (rc != CTL_OK)
+			return rc;
 	}
+	return CTL_OK;
 }
 
 int main(int argc, char **argv)
@@ -225,28 +270,18 @@ int main(int argc, char **argv)
 	static struct ctl c = { .instance = CTL_INSTANCE, .timeout_ms = 5000, .headers = true, .lock_fd = -1 };
 	struct sigaction bus = { .sa_handler = on_bus };
 	const struct ctl_command *k;
-	int opt, used;
+	enum ctl_exit rc = options(&c, argc, argv);
+	int used;
 
-	opterr = 0;
-	while ((opt = getopt_long(argc, argv, "o:w::fqhV", longs, NULL)) != -1) {
-		enum ctl_exit rc;
-
-		if (opt == 'h')
-			return cmd_help(&c);
-		if (opt == 'V')
-			return once(&c, find((char *[]){ (char *)"version" }, 1, &used));
-		if (opt == '?')
-			return ctl_fail(CTL_USAGE, "unknown option or missing value: '%s'", argv[optind - 1]);
-		rc = option(&c, opt, optarg);
-		if (rc != CTL_OK)
-			return rc;
-	}
+	if (rc != CTL_OK)
+		return rc;
+	if (c.instead)
+		return once(&c, find((char *[]){ (char *)c.instead }, 1, &used));
 	if (optind == argc)
 		return ctl_fail(CTL_USAGE, "no command; see rhcctl help");
 	k = find(argv + optind, argc - optind, &used);
 	if (!k)
-		return ctl_fail(CTL_USAGE, "no command '%s%s%s'; see rhcctl help", argv[optind],
-		                optind + 1 < argc ? " " : "", optind + 1 < argc ? argv[optind + 1] : "");
+		return no_command(argc, argv, optind);
 	for (int i = optind + used; i < argc; i++) {
 		if (c.n_args == CTL_ARGS_MAX)
 			return ctl_fail(CTL_USAGE, "too many arguments");
