@@ -107,7 +107,9 @@ uint64_t child_backoff_ns(struct child *c, const struct config_supervisor *rule,
 
 	if (now_ns - c->born_ns > rule->restart_backoff_max_ns)
 		c->quick = 0; /* it lived: this is another story */
-	if (c->quick++ == 0)
+	if (c->quick < UINT32_MAX)
+		c->quick++;
+	if (c->quick == 1)
 		return 0;
 	for (uint32_t i = 2; i < c->quick && wait < rule->restart_backoff_max_ns; i++)
 		wait *= 2;
