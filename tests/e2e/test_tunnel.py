@@ -136,7 +136,7 @@ def test_the_verdict_is_that_of_the_handshake(sidecar):
         lines = until("three calls are logged", 10, lambda: len(one.access_lines()) == 3 and one.access_lines())
         assert {line["response_code"] for line in lines} == {101}
         assert {line["response_flags"] for line in lines} == {"UC"}
-        one.counted(3, "rhc_upstream_attempts_total", upstream="shout", result="success")
+        one.counted(3, "rhc_upstream_attempts_total", upstream="shout", outcome="success")
 
 
 def test_a_failed_handshake_is_retried_and_the_second_upstream_answer_switches(sidecar):
