@@ -16,6 +16,7 @@
 #include "sidecar/exchange/access.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/http/env.h"
+#include "sidecar/run/bus.h"
 #include "sidecar/run/stats.h"
 
 enum {
@@ -72,24 +73,12 @@ static void on_term(int sig)
 	got_term = 1;
 }
 
-/* The segment's file was cut short under us: nothing that is mapped can be trusted any more. */
-static void on_bus(int sig)
-{
-	static const char line[] = "rhc-sidecar: worker: SIGBUS: the shared segment was truncated; ending\n";
-	ssize_t n = write(STDERR_FILENO, line, sizeof(line) - 1);
-
-	(void)n;
-	(void)sig;
-	_exit(EXIT_FAILURE);
-}
-
 static void set_signals(void)
 {
-	struct sigaction term = { .sa_handler = on_term }, bus = { .sa_handler = on_bus };
+	struct sigaction term = { .sa_handler = on_term };
 	sigset_t none;
 
 	sigaction(SIGTERM, &term, NULL);
-	sigaction(SIGBUS, &bus, NULL);
 	signal(SIGINT, SIG_IGN); /* of the terminal: the supervisor decides */
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN);
@@ -624,6 +613,7 @@ int worker_run(const struct worker_plan *plan, uint32_t index, uint32_t place, i
 	int rc;
 
 	set_signals();
+	bus_guard("worker", plan->seg->path);
 	log_after_fork();
 	w->plan = plan;
 	w->index = index;
