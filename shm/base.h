@@ -74,6 +74,18 @@ static inline uint64_t rhc_max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* A word of a protocol: seq_cst, a plain load on x86. */
+static inline uint64_t rhc_load(const _Atomic uint64_t *word)
+{
+	return atomic_load_explicit(word, memory_order_seq_cst);
+}
+
+/* Of a healthy path: what it hands over stays in the caller's registers. */
+#define rhc_inline static inline __attribute__((always_inline))
+
+#define rhc_likely(x)   __builtin_expect(!!(x), 1)
+#define rhc_unlikely(x) __builtin_expect(!!(x), 0)
+
 /* FNV-1a, for names and the layout hash.  Not for hostile input. */
 static inline uint64_t rhc_hash(uint64_t seed, const void *data, size_t len)
 {

@@ -11,8 +11,6 @@
 #define LEASE_MASK ((UINT64_C(1) << 24) - 1)
 #define HALF_OPEN_RETRY_MS 1000 /* when all probes are out: a verdict may come any moment */
 
-enum { PERMIT_NONE, PERMIT_PASS, PERMIT_PROBE };
-
 static uint64_t load(const struct rhc_up *up)
 {
 	/* seq_cst, a plain load on x86: admit's one shared access */
@@ -246,7 +244,7 @@ static void drop_permit(struct rhc_breaker_ref *b, const struct rhc_permit *perm
 {
 	uint64_t word = permit->word;
 
-	if (permit->kind != PERMIT_PROBE)
+	if (permit->kind != RHC_PERMIT_PROBE)
 		return;
 	RHC_FI("permit.release");
 	/* Fails if the lease ran out and somebody took it over: then it is not ours to free. */
@@ -295,7 +293,7 @@ static enum rhc_admit take_probe(struct rhc_breaker_ref *b, uint32_t gen,
 
 		if (!take_permit(b, k, mine, now_ms))
 			continue;
-		*ret = (struct rhc_permit){ PERMIT_PROBE, (uint8_t)k, gen, mine };
+		*ret = (struct rhc_permit){ RHC_PERMIT_PROBE, (uint8_t)k, gen, mine };
 		RHC_FI("permit.taken");
 		/*
 		 * The instant of admission: the breaker may have moved between its load and our
@@ -323,7 +321,7 @@ static enum rhc_admit refuse(struct rhc_breaker_ref *b, enum rhc_breaker_state s
 
 static enum rhc_admit pass(uint32_t gen, struct rhc_permit *ret)
 {
-	*ret = (struct rhc_permit){ .kind = PERMIT_PASS, .gen = gen };
+	*ret = (struct rhc_permit){ .kind = RHC_PERMIT_PASS, .gen = gen };
 	return RHC_ADMIT_PASS;
 }
 
@@ -360,8 +358,9 @@ static bool admit_slow(struct rhc_breaker_ref *b, const struct rhc_breaker *brk,
 	return true;
 }
 
-enum rhc_admit rhc_breaker_admit(struct rhc_breaker_ref *b, uint64_t now_ms,
-                                 struct rhc_permit *ret_permit, struct rhc_refused *ret_refused)
+enum rhc_admit rhc_breaker_admit_slow(struct rhc_breaker_ref *b, uint64_t now_ms,
+				      struct rhc_permit *ret_permit,
+				      struct rhc_refused *ret_refused)
 {
 	enum rhc_admit answer;
 
@@ -406,10 +405,10 @@ enum rhc_admit rhc_breaker_readmit(struct rhc_breaker_ref *b, uint64_t now_ms,
 	struct rhc_breaker brk = rhc_breaker_unpack(load(b->up), NULL);
 	struct rhc_permit old = *permit;
 
-	assert(old.kind == PERMIT_PASS || old.kind == PERMIT_PROBE);
-	if (old.kind == PERMIT_PASS && old.gen == brk.gen && brk.state == RHC_BRK_CLOSED)
+	assert(old.kind == RHC_PERMIT_PASS || old.kind == RHC_PERMIT_PROBE);
+	if (old.kind == RHC_PERMIT_PASS && old.gen == brk.gen && brk.state == RHC_BRK_CLOSED)
 		return RHC_ADMIT_PASS;
-	if (old.kind == PERMIT_PROBE && renew(b, permit, now_ms)) {
+	if (old.kind == RHC_PERMIT_PROBE && renew(b, permit, now_ms)) {
 		/* Look after the renewal: the same pair as in take_probe(). */
 		brk = rhc_breaker_unpack(load(b->up), NULL);
 		if (old.gen == brk.gen && brk.state == RHC_BRK_HALF_OPEN)
@@ -438,10 +437,6 @@ static bool verdict(struct rhc_breaker_ref *b, const struct rhc_permit *permit,
 
 	if (brk.gen != permit->gen)
 		return false;
-	/* The healthy path: CLOSED, no failures in a row, no window.  Two loads, no store. */
-	if (outcome == RHC_OUTCOME_OK && brk.state == RHC_BRK_CLOSED && brk.failures == 0 &&
-	    !rhc_policy_has_window(b->up))
-		return true;
 	rhc_policy_load(b->up, &policy);
 	if (policy.disabled)
 		return true;
@@ -459,21 +454,21 @@ static bool verdict(struct rhc_breaker_ref *b, const struct rhc_permit *permit,
 	return apply(b, &in, error);
 }
 
-bool rhc_breaker_record(struct rhc_breaker_ref *b, struct rhc_permit *permit,
-                        enum rhc_outcome outcome, unsigned error, uint64_t now_ms)
+bool rhc_breaker_record_slow(struct rhc_breaker_ref *b, struct rhc_permit *permit,
+			     enum rhc_outcome outcome, unsigned error, uint64_t now_ms)
 {
 	struct rhc_permit old = *permit;
 	bool counted = false;
 
 	*permit = (struct rhc_permit){ 0 };
-	if (old.kind == PERMIT_NONE)
+	if (old.kind == RHC_PERMIT_NONE)
 		return false;
 	if (outcome != RHC_OUTCOME_NONE) {
 		counted = verdict(b, &old, outcome, error, now_ms);
 		if (!counted)
 			rhc_ctr_inc(b->ctr, RHC_CTR_brk_stale);
 	}
-	if (old.kind == PERMIT_PROBE) {
+	if (old.kind == RHC_PERMIT_PROBE) {
 		count_probe(b, outcome);
 		/* After the verdict: a probe given back first could admit one probe too many. */
 		drop_permit(b, &old);

@@ -112,9 +112,11 @@ void rhc_breaker_init(struct rhc_breaker_ref *b, struct rhc_worker *w, uint32_t 
 
 enum rhc_admit { RHC_ADMIT_PASS, RHC_ADMIT_PROBE, RHC_ADMIT_REFUSE };
 
+enum rhc_permit_kind { RHC_PERMIT_NONE, RHC_PERMIT_PASS, RHC_PERMIT_PROBE };
+
 /* What an admitted attempt carries.  {0} = none. */
 struct rhc_permit {
-	uint8_t kind;  /* 0 none, 1 pass, 2 probe */
+	uint8_t kind;  /* enum rhc_permit_kind */
 	uint8_t slot;  /* index of the permit word of a probe */
 	uint32_t gen;
 	uint64_t word; /* the permit word */
@@ -137,8 +139,9 @@ struct rhc_refused { /* why, for the answer */
  * Whoever gets PASS or PROBE owes exactly one rhc_breaker_record() with *ret_permit.  For REFUSE
  * the permit is {0}, *ret_refused is set, and there is nothing to record.
  */
-enum rhc_admit rhc_breaker_admit(struct rhc_breaker_ref *b, uint64_t now_ms,
-                                 struct rhc_permit *ret_permit, struct rhc_refused *ret_refused);
+static inline enum rhc_admit rhc_breaker_admit(struct rhc_breaker_ref *b, uint64_t now_ms,
+					       struct rhc_permit *ret_permit,
+					       struct rhc_refused *ret_refused);
 
 /*
  * Ask again with a permit, after waiting for a slot: still good (a probe's lease starts anew),
@@ -148,12 +151,12 @@ enum rhc_admit rhc_breaker_readmit(struct rhc_breaker_ref *b, uint64_t now_ms,
                                    struct rhc_permit *permit, struct rhc_refused *ret_refused);
 
 /*
- * Report, and give the permit back.  *permit becomes {0}; {0} is fine and does nothing.
+ * Report, and give the permit back.  It is none afterwards; none is fine and does nothing.
  * error    enum rhc_error of a failure, for people; 0 otherwise.
  * Returns  true if the result counted, false if there was none to count or it was stale.
  */
-bool rhc_breaker_record(struct rhc_breaker_ref *b, struct rhc_permit *permit,
-                        enum rhc_outcome outcome, unsigned error, uint64_t now_ms);
+static inline bool rhc_breaker_record(struct rhc_breaker_ref *b, struct rhc_permit *permit,
+				      enum rhc_outcome outcome, unsigned error, uint64_t now_ms);
 
 /* Ends an override that has expired, for upstreams nobody asks.  From any 1 s tick. */
 void rhc_breaker_tick(struct rhc_breaker_ref *b, uint64_t now_ms);
@@ -187,5 +190,44 @@ struct rhc_trip_info rhc_trip_of(const struct rhc_up *up, uint32_t gen);
 #define RHC_PERMIT_GEN(word)   ((uint32_t)rhc_bits((word), 48, 16))
 /* ms until the lease ends, <= 0 if it has */
 int64_t rhc_permit_left_ms(uint64_t word, uint64_t now_ms);
+
+/* ---- the healthy path, in the caller's registers; everything else is in shm/breaker.c ---- */
+
+enum rhc_admit rhc_breaker_admit_slow(struct rhc_breaker_ref *b, uint64_t now_ms,
+				      struct rhc_permit *ret_permit,
+				      struct rhc_refused *ret_refused);
+bool rhc_breaker_record_slow(struct rhc_breaker_ref *b, struct rhc_permit *permit,
+			     enum rhc_outcome outcome, unsigned error, uint64_t now_ms);
+
+/* CLOSED: one load. */
+rhc_inline enum rhc_admit rhc_breaker_admit(struct rhc_breaker_ref *b, uint64_t now_ms,
+					    struct rhc_permit *ret_permit,
+					    struct rhc_refused *ret_refused)
+{
+	uint64_t word = rhc_load(&b->up->brk);
+
+	if (rhc_unlikely(word >> 61 != RHC_BRK_CLOSED))
+		return rhc_breaker_admit_slow(b, now_ms, ret_permit, ret_refused);
+	ret_permit->kind = RHC_PERMIT_PASS;
+	ret_permit->gen = (uint32_t)rhc_bits(word, 41, 20);
+	return RHC_ADMIT_PASS;
+}
+
+/*
+ * A success while CLOSED in the generation it was admitted under, no failures in a row before it,
+ * no window: two loads, nothing to store.
+ */
+rhc_inline bool rhc_breaker_record(struct rhc_breaker_ref *b, struct rhc_permit *permit,
+				   enum rhc_outcome outcome, unsigned error, uint64_t now_ms)
+{
+	struct rhc_up *up = b->up;
+
+	if (rhc_unlikely(outcome != RHC_OUTCOME_OK || permit->kind != RHC_PERMIT_PASS ||
+			 rhc_load(&up->brk) >> 31 != (uint64_t)permit->gen << 10 ||
+			 rhc_policy_has_window(up)))
+		return rhc_breaker_record_slow(b, permit, outcome, error, now_ms);
+	permit->kind = RHC_PERMIT_NONE;
+	return true;
+}
 
 #endif

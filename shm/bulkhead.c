@@ -11,13 +11,6 @@
 
 #define TOLD_MS 1000 /* events about saturation: one per second and worker */
 
-/* count:16 (bit 48) | taken_at, 64 ms:22 (bit 26) | inc:16 (bit 10) | owner+1:10 */
-static uint64_t slot_word(struct rhc_worker *w, uint64_t now_ms)
-{
-	return rhc_field(++w->count, 48, 16) | rhc_field(now_ms / 64, 26, 22) |
-	       rhc_field(w->inc, 10, 16) | rhc_field(w->index + 1, 0, 10);
-}
-
 /* ---- who waits longest, the baton ---- */
 
 static uint64_t smallest(const struct rhc_bulkhead *b, uint64_t now_ms)
@@ -72,22 +65,14 @@ static bool claim(struct rhc_bulkhead *b, uint32_t i, uint64_t word)
 static bool claim_own(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, uint32_t *ret)
 {
 	while (b->lifo_len) {
-		uint32_t i = b->lifo[--b->lifo_top % RHC_LIFO] & 0xffff;
+		uint32_t i = b->lifo[--b->lifo_len] & 0xffff;
 
-		b->lifo_len--;
 		if (i < limit && claim(b, i, word)) {
 			*ret = i;
 			return true;
 		}
 	}
 	return false;
-}
-
-static void remember(struct rhc_bulkhead *b, const struct rhc_slot *slot)
-{
-	b->lifo[b->lifo_top++ % RHC_LIFO] = slot->at << 16 | slot->index;
-	if (b->lifo_len < RHC_LIFO)
-		b->lifo_len++;
 }
 
 /* It looked free and is not: clear its hint, look again, put it back if it is free by now. */
@@ -203,7 +188,7 @@ static bool take(struct rhc_bulkhead *b, bool turn, uint64_t now_ms, struct rhc_
 	/* Draining: only who waits longest may claim, or claimers refuse each other for ever. */
 	if (c.limit == 0 || (c.hw > c.limit && !turn))
 		return false;
-	word = slot_word(b->w, now_ms);
+	word = rhc_slot_word(b, now_ms);
 	got = claim_own(b, c.limit, word, &i) || claim_hinted(b, c.limit, word, &back, &i);
 	if (got) {
 		RHC_FI("slot.claimed");
@@ -291,47 +276,29 @@ void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t up
 	b->ctr = rhc_seg_ctr(w->seg, w->index, upstream);
 	b->upstream = upstream;
 	b->cap = w->seg->hdr.slots_cap;
+	b->owner = rhc_field(w->inc, 10, 16) | rhc_field(w->index + 1, 0, 10);
 	/* Multiples of the golden ratio lie far apart for any number of workers and any limit. */
 	b->home = w->index * UINT32_C(0x9e3779b9);
 }
 
-/*
- * The usual case of take(): the slot this worker freed last is free, and ctl is the same before
- * and after the claim and does not drain, which is all that admitted() asks.  False: nothing was
- * taken, go the long way.
- */
-static inline bool take_last(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret,
-			     uint64_t *wake)
-{
-	uint64_t ctl = rhc_load(&b->up->ctl), free = 0, word;
-	uint32_t last = b->lifo[(b->lifo_top - 1) % RHC_LIFO], i = last & 0xffff, at = last >> 16;
-
-	if (b->lifo_len == 0 || RHC_CTL_LIMIT(ctl) != RHC_CTL_HW(ctl) || i >= RHC_CTL_LIMIT(ctl))
-		return false;
-	word = slot_word(b->w, now_ms);
-	RHC_FI("slot.claim");
-	if (!atomic_compare_exchange_strong(&b->slots[at], &free, word))
-		return false;
-	b->lifo_top--;
-	b->lifo_len--;
-	RHC_FI("slot.claimed");
-	if (rhc_load(&b->up->ctl) != ctl && !admitted(b, i)) {
-		give_back(b, i, word, now_ms, wake);
-		return false;
-	}
-	*ret = (struct rhc_slot){ word, i, at };
-	return true;
-}
-
-enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
-                               uint64_t *wake)
+enum rhc_take rhc_bulkhead_try_slow(struct rhc_bulkhead *b, uint64_t now_ms,
+				    struct rhc_slot *ret_slot, uint64_t *wake)
 {
 	if (rhc_load(&b->up->waitmask))
 		return RHC_TAKE_FULL; /* somebody waits: queue behind them */
-	if (!take_last(b, now_ms, ret_slot, wake) && !take(b, false, now_ms, ret_slot, wake))
+	if (!take(b, false, now_ms, ret_slot, wake))
 		return RHC_TAKE_FULL;
 	rhc_ctr_inc(b->ctr, RHC_CTR_slot_acquired);
 	return RHC_TAKE_GOT;
+}
+
+bool rhc_bulkhead_keep(struct rhc_bulkhead *b, uint32_t index, uint64_t word, uint64_t now_ms,
+		       uint64_t *wake)
+{
+	if (admitted(b, index))
+		return true;
+	give_back(b, index, word, now_ms, wake);
+	return false;
 }
 
 struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms,
@@ -423,29 +390,12 @@ static void leave_above(struct rhc_bulkhead *b)
 		rhc_slots_lower_hw(b->w->seg, b->upstream, &c);
 }
 
-void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_t now_ms,
-                          uint64_t *wake)
+void rhc_bulkhead_freed_slow(struct rhc_bulkhead *b, uint32_t index, uint32_t at, uint64_t now_ms,
+			     uint64_t *wake)
 {
-	struct rhc_slot old = *slot;
-	uint64_t word = old.word, ctl;
-
-	*slot = (struct rhc_slot){ 0 };
-	if (old.word == 0)
-		return;
-	assert(old.at < b->cap && old.index < b->cap && RHC_SLOT_OWNER(word) == b->w->index + 1);
-	rhc_ctr_inc(b->ctr, RHC_CTR_slot_released);
-	RHC_FI("slot.release");
-	/* Fails if rhcctl freed it: then it is somebody else's by now, or free. */
-	if (!atomic_compare_exchange_strong(&b->slots[old.at], &word, 0))
-		return;
-	RHC_FI("slot.freed");
-	/* Lazy: mostly the bit is still on and nobody waits, and nothing shared is stored. */
-	if ((rhc_load(&b->hints[old.index / 64]) >> old.index % 64 & 1) == 0 ||
-	    rhc_load(&b->up->waitmask))
-		rhc_bulkhead_freed(b->w->seg, b->upstream, old.index, b->w->index, now_ms, wake);
-	ctl = rhc_load(&b->up->ctl);
-	if (old.index < RHC_CTL_LIMIT(ctl))
-		remember(b, &old);
+	rhc_bulkhead_freed(b->w->seg, b->upstream, index, b->w->index, now_ms, wake);
+	if (index < RHC_CTL_LIMIT(rhc_load(&b->up->ctl)))
+		rhc_slot_remember(b, index, at);
 	else
 		leave_above(b); /* perhaps the last one above the limit */
 }

@@ -29,6 +29,8 @@
 #ifndef RHC_SHM_BULKHEAD_H
 #define RHC_SHM_BULKHEAD_H
 
+#include <assert.h>
+
 #include "shm/counters.h"
 #include "shm/upstream.h"
 
@@ -38,6 +40,7 @@
 
 #define RHC_SLOT_OWNER(word) ((uint32_t)rhc_bits((word), 0, 10)) /* index + 1 */
 #define RHC_SLOT_INC(word)   ((uint32_t)rhc_bits((word), 10, 16))
+#define RHC_SLOT_HOLDER      ((UINT64_C(1) << 26) - 1) /* both */
 /* How long it has been held; 64 ms steps, modulo 3.1 days. */
 uint64_t rhc_slot_age_ms(uint64_t word, uint64_t now_ms);
 
@@ -65,15 +68,17 @@ struct rhc_waiter {
 	uint64_t since_ms;
 };
 
-/* One worker's private view of one upstream's slots. */
+/* One worker's private view of one upstream's slots.  The healthy path reads its first line. */
 struct rhc_bulkhead {
-	struct rhc_worker *w;
 	struct rhc_up *up;
 	_Atomic uint64_t *slots, *hints, *ctr;
-	uint32_t upstream, cap;
-	uint32_t home;               /* share of the index range where this worker looks first, / 2^32 */
-	uint32_t lifo_top, lifo_len; /* ring of the slots freed last */
-	uint32_t lifo[RHC_LIFO];     /* at:16 | index:16 */
+	struct rhc_worker *w;
+	uint64_t owner;          /* inc:16 | index + 1:10, as in a slot word */
+	uint32_t cap;
+	uint32_t lifo_len;       /* stack of the slots freed last; full: the newest replaces the top */
+	uint32_t lifo[RHC_LIFO]; /* at:16 | index:16 */
+	uint32_t upstream;
+	uint32_t home; /* share of the index range where this worker looks first, / 2^32 */
 	struct rhc_waiter *first, *last; /* local FIFO */
 	uint32_t waiters;
 	uint64_t told_ms; /* when the last "saturated" or "queue_full" event was written */
@@ -89,8 +94,8 @@ enum rhc_take {
 };
 
 /* At once or not at all; never overtakes a published waiter. */
-enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms, struct rhc_slot *ret_slot,
-                               uint64_t *wake);
+rhc_inline enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms,
+					  struct rhc_slot *ret_slot, uint64_t *wake);
 
 /*
  * Queue up after FULL.  GOT (a slot came free meanwhile and nobody was before us), WAITING, or
@@ -112,9 +117,9 @@ struct rhc_waiter *rhc_bulkhead_poll(struct rhc_bulkhead *b, uint64_t now_ms,
 void rhc_bulkhead_cancel(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint64_t now_ms,
                          uint64_t *wake);
 
-/* Give back; *slot becomes {0}, {0} is fine.  A slot rhcctl freed meanwhile is no error. */
-void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot, uint64_t now_ms,
-                          uint64_t *wake);
+/* Give back; slot->word becomes 0, 0 is fine.  A slot rhcctl freed meanwhile is no error. */
+rhc_inline void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot,
+				     uint64_t now_ms, uint64_t *wake);
 
 /*
  * Bring ctl in line with override and configuration, end an expired override, lower hw, set the
@@ -149,5 +154,94 @@ void rhc_bulkhead_freed(const struct rhc_segment *seg, uint32_t upstream, uint32
 uint64_t rhc_bulkhead_waiters(const struct rhc_segment *seg, uint32_t upstream); /* mask of workers */
 /* Hint on for every free slot; returns how many were off. */
 uint32_t rhc_bulkhead_fix_hints(const struct rhc_segment *seg, uint32_t upstream);
+
+/*
+ * ---- the healthy path, in the caller's registers; everything else is in shm/bulkhead.c ----
+ *
+ * A locked operation waits for every load and store around it, so what counts here is their number:
+ * addresses are read once, structs go field by field.
+ */
+enum rhc_take rhc_bulkhead_try_slow(struct rhc_bulkhead *b, uint64_t now_ms,
+				    struct rhc_slot *ret_slot, uint64_t *wake);
+/* Claimed, and ctl has changed since: may it stay?  False: it was given back. */
+bool rhc_bulkhead_keep(struct rhc_bulkhead *b, uint32_t index, uint64_t word, uint64_t now_ms,
+		       uint64_t *wake);
+/* Freed: hint, wake, remember. */
+void rhc_bulkhead_freed_slow(struct rhc_bulkhead *b, uint32_t index, uint32_t at, uint64_t now_ms,
+			     uint64_t *wake);
+
+/* count:16 (bit 48) | taken_at, 64 ms:22 (bit 26) | inc:16 (bit 10) | owner+1:10 */
+static inline uint64_t rhc_slot_word(struct rhc_bulkhead *b, uint64_t now_ms)
+{
+	return (uint64_t)++b->w->count << 48 | rhc_field(now_ms / 64, 26, 22) | b->owner;
+}
+
+/*
+ * The slot this worker freed last is free, and ctl is the same before and after the claim and does
+ * not drain: that is all that admission asks.  Its line is in our cache and in nobody else's.
+ */
+rhc_inline enum rhc_take rhc_bulkhead_try(struct rhc_bulkhead *b, uint64_t now_ms,
+					  struct rhc_slot *ret_slot, uint64_t *wake)
+{
+	struct rhc_up *up = b->up;
+	uint64_t waiting = rhc_load(&up->waitmask), ctl = rhc_load(&up->ctl), word, free = 0;
+	uint32_t len = b->lifo_len, last, index;
+	_Atomic uint64_t *ctr = b->ctr;
+
+	if (rhc_unlikely(waiting || len == 0 || RHC_CTL_LIMIT(ctl) != RHC_CTL_HW(ctl)))
+		return rhc_bulkhead_try_slow(b, now_ms, ret_slot, wake);
+	last = b->lifo[len - 1];
+	index = last & 0xffff;
+	word = rhc_slot_word(b, now_ms);
+	RHC_FI("slot.claim");
+	if (rhc_unlikely(index >= RHC_CTL_LIMIT(ctl) ||
+			 !atomic_compare_exchange_strong(&b->slots[last >> 16], &free, word)))
+		return rhc_bulkhead_try_slow(b, now_ms, ret_slot, wake);
+	b->lifo_len = len - 1;
+	RHC_FI("slot.claimed");
+	if (rhc_unlikely(rhc_load(&up->ctl) != ctl &&
+			 !rhc_bulkhead_keep(b, index, word, now_ms, wake)))
+		return rhc_bulkhead_try_slow(b, now_ms, ret_slot, wake);
+	ret_slot->word = word;
+	ret_slot->index = index;
+	ret_slot->at = last >> 16;
+	rhc_ctr_inc(ctr, RHC_CTR_slot_acquired);
+	return RHC_TAKE_GOT;
+}
+
+static inline void rhc_slot_remember(struct rhc_bulkhead *b, uint32_t index, uint32_t at)
+{
+	uint32_t top = b->lifo_len < RHC_LIFO ? b->lifo_len : RHC_LIFO - 1;
+
+	b->lifo[top] = at << 16 | index;
+	b->lifo_len = top + 1;
+}
+
+rhc_inline void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *slot,
+				     uint64_t now_ms, uint64_t *wake)
+{
+	struct rhc_up *up = b->up;
+	_Atomic uint64_t *hint = &b->hints[slot->index / 64], *ctr = b->ctr;
+	uint64_t word = slot->word;
+	uint32_t index = slot->index, at = slot->at;
+
+	slot->word = 0;
+	if (rhc_unlikely(word == 0))
+		return;
+	/* cap is a power of two: neither is beyond it. */
+	assert((word & RHC_SLOT_HOLDER) == b->owner && (index | at) < b->cap);
+	rhc_ctr_inc(ctr, RHC_CTR_slot_released);
+	RHC_FI("slot.release");
+	/* Fails if rhcctl freed it: then it is somebody else's by now, or free. */
+	if (rhc_unlikely(!atomic_compare_exchange_strong(&b->slots[at], &word, 0)))
+		return;
+	RHC_FI("slot.freed");
+	/* Lazy: mostly the hint is still on and nobody waits, and nothing shared is stored. */
+	if (rhc_unlikely((rhc_load(hint) >> index % 64 & 1) == 0 || rhc_load(&up->waitmask) ||
+			 index >= RHC_CTL_LIMIT(rhc_load(&up->ctl))))
+		rhc_bulkhead_freed_slow(b, index, at, now_ms, wake);
+	else
+		rhc_slot_remember(b, index, at);
+}
 
 #endif

@@ -9,12 +9,6 @@
 
 #define RHC_ADMIT_ROUNDS 16 /* of the epoch check: each lost round is a change of the limit */
 
-/* seq_cst, a plain load on x86. */
-static inline uint64_t rhc_load(const _Atomic uint64_t *word)
-{
-	return atomic_load_explicit(word, memory_order_seq_cst);
-}
-
 struct rhc_ctl {
 	uint64_t word;
 	uint32_t limit, hw, epoch;
