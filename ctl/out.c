@@ -117,6 +117,8 @@ static void print_table(struct out *o)
 {
 	unsigned widths[OUT_COLS_MAX] = { 0 };
 
+	if (o->cols == 0)
+		return; /* rows for JSON alone: the prose says it */
 	for (unsigned c = 0; c < o->cols; c++) {
 		widths[c] = o->headers ? width(o->header[c]) : 0;
 		for (unsigned r = 0; r < o->rows; r++) {
@@ -126,7 +128,7 @@ static void print_table(struct out *o)
 			widths[c] = n > widths[c] ? n : widths[c];
 		}
 	}
-	if (o->headers && o->cols)
+	if (o->headers)
 		print_row(o, (char *const *)o->header, widths);
 	for (unsigned r = 0; r < o->rows; r++)
 		print_row(o, o->cells + r * OUT_COLS_MAX, widths);
