@@ -96,6 +96,7 @@ static void down_on_head(struct message *m, struct http_head *h, bool end)
 		exch_reply(e, err);
 		return;
 	}
+	upstream_hold(e->upstream); /* a target of the forward proxy must not go while we know it */
 	upstream_count(e->upstream, RHC_CTR_req_started);
 	wishes_take(e);
 	body_init(&e->body, (uint32_t)e->upstream->policy->retry.max_body_bytes);
@@ -304,6 +305,8 @@ void exch_finish(struct exchange *e)
 		count_call(e, now);
 	if (e->req && access_on(env->access))
 		access_write(env->access, e, now);
+	if (e->upstream)
+		upstream_drop(e->upstream);
 	body_fini(&e->body);
 	env->in_flight--;
 	OBJ_FINI(e, EXCHANGE_MAGIC);

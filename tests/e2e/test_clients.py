@@ -1,11 +1,13 @@
 """Real clients of many makers: what they do to a proxy works."""
 import asyncio
 import hashlib
-import os
 import re
 import subprocess
 
+import aiohttp
+import httpx
 import pytest
+from aiohttp import web
 
 from lib import node
 from lib.peer import Peer
@@ -90,7 +92,6 @@ def test_h2load_over_tls_upstreams_and_both_versions(one):
 # ---- Python ----
 
 def test_httpx_calls_uploads_and_streams(one):
-    httpx = pytest.importorskip("httpx")
     with httpx.Client(base_url=one.url(), headers={"x-rhc-upstream": "origin"}, trust_env=False) as client:
         assert client.get("/bytes/100000").content == pattern(100000)
         assert fnv1a64(pattern(70000)) in client.post("/sha", content=pattern(70000)).text
@@ -103,8 +104,6 @@ def test_httpx_calls_uploads_and_streams(one):
 
 
 def test_httpx_speaks_http_2_by_prior_knowledge(one):
-    httpx = pytest.importorskip("httpx")
-    pytest.importorskip("h2")
     with httpx.Client(http1=False, http2=True, base_url=one.url(), headers={"x-rhc-upstream": "origin"},
                       trust_env=False) as client:
         for count in (0, 1, 70000, 500000):
@@ -114,7 +113,6 @@ def test_httpx_speaks_http_2_by_prior_knowledge(one):
 
 
 def test_httpx_uses_it_as_its_proxy_also_for_connect(sidecar, origin, nginx, ours):
-    httpx = pytest.importorskip("httpx")
     one = sidecar({"origin": origin.url}, forward_proxy={"enabled": True, "allow": ["localhost", "127.0.0.1"], "connect": "allow"})
     with httpx.Client(proxies=one.url(), verify=str(ours.ca_file), trust_env=False) as client:
         assert client.get(f"http://localhost:{origin.port}/bytes/77").content == pattern(77)
@@ -122,7 +120,6 @@ def test_httpx_uses_it_as_its_proxy_also_for_connect(sidecar, origin, nginx, our
 
 
 def test_aiohttp_makes_a_hundred_calls_at_once(one):
-    aiohttp = pytest.importorskip("aiohttp")
 
     async def all_of_them():
         connector = aiohttp.TCPConnector(limit=32)
@@ -138,8 +135,6 @@ def test_aiohttp_makes_a_hundred_calls_at_once(one):
 
 
 def test_aiohttp_talks_over_a_websocket(sidecar):
-    aiohttp = pytest.importorskip("aiohttp")
-    from aiohttp import web
 
     async def talk():
         async def serve(request):
@@ -215,11 +210,3 @@ def test_a_websocket_to_who_has_none_gets_the_answer(sidecar, origin):
     one = sidecar({"ws": origin.url})
     got = node.run("ws_client.js", f"ws://127.0.0.1:{one.port}/status/404", "ws")
     assert got["status"] == 404
-
-
-def test_the_packages_of_this_file_are_installed():
-    """importorskip must not hide that ./tests/run forgot to install something."""
-    if os.environ.get("RHC_TEST_PACKAGES", "1") == "1":
-        import aiohttp  # noqa: F401
-        import h2  # noqa: F401
-        import httpx  # noqa: F401
