@@ -128,7 +128,7 @@ static void interim(struct exchange *e, const struct http_head *h)
 		exch_continue(e);
 		return;
 	}
-	if (e->req->version == HTTP_1_0)
+	if (e->req->version == HTTP_1_0 || h->status == 101)
 		return;
 	if (head_response(e, h, &out) == 0)
 		(void)message_send_head(e->down, out, false); /* losing one does no harm */
@@ -220,7 +220,7 @@ static void up_on_head(struct message *m, struct http_head *h, bool end)
 	uint64_t now = exch_now(e);
 
 	OBJ_CHECK(e, EXCHANGE_MAGIC);
-	if (h->status == 101) {
+	if (h->body == HTTP_BODY_TUNNEL) { /* only after what we asked for: sidecar/http/message.h */
 		tunnel_upgraded(e, h);
 		return;
 	}
