@@ -263,7 +263,8 @@ static void post_breaker(struct call *c)
 	const char *why;
 	int index, rc;
 
-	(void)breaker_path(c->path, name, &word); /* was looked at before */
+	if (!breaker_path(c->path, name, &word)) /* was looked at before */
+		return;
 	verb = verb_of(word);
 	index = rhc_upstream_find(c->l->admin->seg, name);
 	if (index < 0 || verb == RHC_VERB_NONE) {

@@ -53,6 +53,7 @@ static int usage(const char *what, const char *which)
 	return EXIT_USAGE;
 }
 
+/* value is "" for options that take none. */
 static int apply(struct options *o, enum option_id id, const char *value)
 {
 	switch (id) {
@@ -136,7 +137,7 @@ int options_parse(struct options *o, int argc, char **argv)
 				return usage("this option needs a value:", argv[i]);
 			value = argv[++i];
 		}
-		rc = apply(o, row->id, value);
+		rc = apply(o, row->id, value ? value : "");
 		if (rc != 0)
 			return rc;
 	}
