@@ -513,7 +513,7 @@ Test(breaker, does_what_a_plain_reference_does_over_random_histories)
 	policy.success_threshold = 3;
 	policy.lease_ms = 3600000;
 	fx_declare(&policy);
-	for (unsigned seed = 1; seed <= 1500; seed++) {
+	for (unsigned seed = 1; seed <= 4000; seed++) {
 		struct rhc_breaker fresh = rhc_breaker_unpack(atomic_load(&a.up->brk), NULL);
 
 		fresh = (struct rhc_breaker){ .state = RHC_BRK_CLOSED, .gen = fresh.gen + 1 };
