@@ -41,8 +41,8 @@ void h1_conn_data(struct http_conn *c, struct slice s)
 	if (h->lingering) {
 		h->drained += s.n;
 		slice_drop(s);
-		if (h->drained > H1_LINGER_MAX)
-			http_conn_close(c, c->why);
+		if (h->drained > H1_LINGER_MAX && stream_queued(&c->stream) == 0)
+			http_conn_reset(c, c->why);
 		return;
 	}
 	if (h->in == H1_IN_DEAD) {
@@ -285,8 +285,12 @@ void h1_conn_timeout(struct http_conn *c)
 	struct h1_state *h = &c->h1;
 
 	if (h->lingering) {
+		/*
+		 * RST: behind a plain close our window stays shut, and a peer that is still sending
+		 * would probe it until the kernel forgets the socket, a minute later
+		 */
 		if (h->patient || stream_queued(&c->stream) == 0) {
-			http_conn_close(c, c->why);
+			http_conn_reset(c, c->why);
 			return;
 		}
 		h->patient = true; /* the answer has not left yet */

@@ -121,7 +121,8 @@ struct engine_stats {
 /*
  * Can io_uring be used here?  Forks a child that does the real thing (same flags, opcodes and sizes), so a
  * seccomp filter that kills costs only the child.  0, or -errno with a reason for the log:
- * "io_uring_setup refused with EPERM: seccomp profile or sysctl kernel.io_uring_disabled".  At most 1 s;
+ * "EPERM: seccomp profile or sysctl kernel.io_uring_disabled (io_uring_setup)"; what tells most comes first, a label
+ * has room for its first words.  At most 1 s;
  * call it before there are threads or children to be reaped by others.
  */
 int engine_probe(char reason[ENGINE_REASON_MAX]);

@@ -123,7 +123,7 @@ static int reap(pid_t pid, bool heard)
 static int explain_death(int status, char reason[ENGINE_REASON_MAX])
 {
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-		snprintf(reason, ENGINE_REASON_MAX, "a seccomp filter kills who uses io_uring (SIGSYS)");
+		snprintf(reason, ENGINE_REASON_MAX, "SIGSYS: a seccomp filter kills who uses io_uring");
 	else if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
 		snprintf(reason, ENGINE_REASON_MAX, "the probe of io_uring died of signal %d",
 		         WTERMSIG(status));

@@ -187,7 +187,7 @@ int uring_init(struct engine *e, const struct engine_conf *conf, char reason[ENG
 		}
 	}
 	if (rc)
-		snprintf(reason, ENGINE_REASON_MAX, "%s refused with %s", step, why(rc));
+		snprintf(reason, ENGINE_REASON_MAX, "%s (%s)", why(rc), step);
 	else
 		reason[0] = 0;
 	return rc;
