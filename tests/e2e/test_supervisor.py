@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -89,6 +90,25 @@ def test_a_reload_waits_while_there_is_no_room_for_another_generation(sidecar, o
     assert parallel.finish(handle) == [200]
     until("the second one follows", 10, lambda: one.shown("breaker", "orders")["failure_threshold"] == 8)
     assert not named(one, "reload_refused")
+
+
+def test_a_generation_that_never_serves_gives_way_to_a_better_one_while_the_one_before_goes_on(sidecar, origin, tmp_path):
+    """Its access log is a directory, which only a worker finds out."""
+    one = sidecar({"orders": origin.url}, workers=1, shm={"max_workers": 2},
+                  supervisor={"restart_backoff_min": 0.05, "restart_backoff_max": 0.4})
+    good = one.config["logging"]["access_log"]["path"]
+    one.config["logging"]["access_log"]["path"] = str(tmp_path)
+    change(one, failure_threshold=7)
+    first = one.workers
+    one.child.kill(signal.SIGHUP)
+    until("its worker fails again and again", 10, lambda: len(named(one, "worker_start_failed")) >= 2)
+    assert one.call("orders", "GET", "/").status == 200, "the one before serves"
+    one.config["logging"]["access_log"]["path"] = good
+    change(one, failure_threshold=8)
+    one.child.kill(signal.SIGHUP)
+    until("the better one is in force", 20, lambda: named(one, "rolled_back") and first[0] not in one.workers
+          and one.shown("breaker", "orders")["failure_threshold"] == 8)
+    assert one.call("orders", "GET", "/").status == 200 and not named(one, "reload_refused")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -233,6 +253,21 @@ def test_a_new_supervisor_starts_while_workers_of_a_killed_one_drain(sidecar, or
     until("they have ended", 10, lambda: all(map(gone, old)))
     until("their slots are free", 5, lambda: one.in_use("orders") == 0)
     assert one.call("orders", "GET", "/").status == 200
+
+
+def test_without_descriptors_a_worker_is_started_later_and_what_there_is_goes_on(sidecar, origin):
+    one = sidecar({"orders": origin.url}, workers=2, supervisor={"restart_backoff_min": 0.05, "restart_backoff_max": 0.2})
+    limits = resource.prlimit(one.child.pid, resource.RLIMIT_NOFILE)
+    lowest = min(set(range(1000)) - set(sockets_of(one.child.pid)))
+    resource.prlimit(one.child.pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    killed = one.workers[0]
+    os.kill(killed, signal.SIGKILL)
+    until("it was tried some times", 10, lambda: len(named(one, "worker_fork_failed")) >= 3)
+    assert named(one, "worker_fork_failed")[0]["error"] == "EMFILE" and len(one.workers) == 1
+    assert len(named(one, "worker_fork_failed")) < 20
+    resource.prlimit(one.child.pid, resource.RLIMIT_NOFILE, limits)
+    until("there are two again", 10, lambda: len(one.workers) == 2 and len(named(one, "worker_serving")) == 3)
+    assert one.get("/ready")[0] == 200 and one.call("orders", "GET", "/").status == 200
 
 
 # ---- descriptors and addresses ----
