@@ -3,14 +3,33 @@
 #include <assert.h>
 #include <string.h>
 
-/* Edges in tenths of the first one.  The last bucket has none. */
-#define DECADE(x) 10 * (x), 12 * (x), 15 * (x), 20 * (x), 25 * (x), 30 * (x), 40 * (x), 50 * (x), 60 * (x), 80 * (x)
+/* Edges in tenths of the first one, each as EDGE(tenths, k).  The last bucket has none. */
 /* clang-format off */
-static const uint32_t edges[RHC_HIST_BUCKETS - 1] = {
-	DECADE(1), DECADE(10), DECADE(100), DECADE(1000), DECADE(10000), DECADE(100000),
-	10000000, 12000000, 15000000,
-};
+#define DECADE(EDGE, x, k) \
+	EDGE(10 * (x), k) EDGE(12 * (x), k) EDGE(15 * (x), k) EDGE(20 * (x), k) EDGE(25 * (x), k) \
+	EDGE(30 * (x), k) EDGE(40 * (x), k) EDGE(50 * (x), k) EDGE(60 * (x), k) EDGE(80 * (x), k)
+#define EDGES(EDGE, k) \
+	DECADE(EDGE, 1, k) DECADE(EDGE, 10, k) DECADE(EDGE, 100, k) DECADE(EDGE, 1000, k) \
+	DECADE(EDGE, 10000, k) DECADE(EDGE, 100000, k) \
+	EDGE(10000000, k) EDGE(12000000, k) EDGE(15000000, k)
 /* clang-format on */
+
+#define OCTAVES 24 /* all edges are below 2^24 */
+#define DENSITY 4  /* an octave has no more of them: each is at least 1.2 times the one before */
+
+#define EDGE(tenths, k) tenths,
+/* Beyond the last there are DENSITY that nothing exceeds, so that no look needs a bound. */
+static const uint64_t edges[RHC_HIST_BUCKETS - 1 + DENSITY] = {
+	EDGES(EDGE, 0) UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX
+};
+
+#define BELOW(tenths, k) +((tenths) < 1 << (k))
+#define AT(k) EDGES(BELOW, k)
+static const uint8_t edges_below[OCTAVES + 1] = { /* how many edges are below 2^k */
+	AT(0),  AT(1),  AT(2),  AT(3),  AT(4),  AT(5),  AT(6),  AT(7),  AT(8),
+	AT(9),  AT(10), AT(11), AT(12), AT(13), AT(14), AT(15), AT(16), AT(17),
+	AT(18), AT(19), AT(20), AT(21), AT(22), AT(23), AT(24),
+};
 
 static const uint32_t first_of[] = {
 #define HIST(name, metric, base, help) base,
@@ -29,15 +48,17 @@ uint64_t rhc_hist_edge(uint32_t first_ns, unsigned i)
 	return i < RHC_HIST_BUCKETS - 1 ? (uint64_t)edges[i] * first_ns / 10 : UINT64_MAX;
 }
 
-/* The first edge that is not below: six halvings of 64, no branch to guess wrong. */
+/*
+ * The first edge that is not below: those of lower octaves are, those of higher ones are not, and of
+ * its own octave four looks that do not wait for each other; no branch to guess wrong.
+ */
 static unsigned bucket_of(uint64_t tenths)
 {
-	unsigned at = 0;
+	unsigned octave = 63 - (unsigned)__builtin_clzll(tenths | 1);
+	unsigned from = edges_below[octave < OCTAVES ? octave : OCTAVES], at = from;
 
-	for (unsigned step = 32; step; step /= 2) {
-		if (at + step - 1 < RHC_HIST_BUCKETS - 1 && edges[at + step - 1] < tenths)
-			at += step;
-	}
+	for (unsigned i = 0; i < DENSITY; i++)
+		at += edges[from + i] < tenths;
 	return at;
 }
 
