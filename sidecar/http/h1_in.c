@@ -402,8 +402,10 @@ static enum message_error lost_error(enum stream_error err, enum message_error o
 static bool gave_up(const struct http_conn *c)
 {
 	const struct h1_state *h = &c->h1;
+	/* every byte of its length was given: the caller has what it wanted, though our side still waits for the end */
+	bool whole = h->m.out_ended || (h->m.out_head && h->out_framing == H1_FRAME_LENGTH && h->out_left == 0);
 
-	return c->role == HTTP_SERVER && c->limits->fin_aborts && h->live && !h->tunnel && !h->m.out_ended;
+	return c->role == HTTP_SERVER && c->limits->fin_aborts && h->live && !h->tunnel && !whole;
 }
 
 /* Everything that came has been looked at, and no more comes.  true: look again. */

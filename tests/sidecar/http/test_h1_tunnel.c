@@ -105,6 +105,29 @@ Test(h1_tunnel, a_caller_that_sends_fin_before_its_answer_is_gone_where_the_limi
 	}
 }
 
+Test(h1_tunnel, a_caller_that_has_every_byte_of_its_answer_may_leave_before_we_know_the_end)
+{
+	EACH_ENGINE(r) {
+		struct http_head h = { .status = 200, .version = HTTP_1_1, .keep_alive = true, .body = HTTP_BODY_LENGTH,
+			               .body_len = 4 };
+
+		r->limits.fin_aborts = true;
+		r->app.no_release = true;
+		rig_serve(r);
+		peer_says(r, "GET /h HTTP/1.1\r\nHost: x\r\n\r\n");
+		RIG_UNTIL(r, r->app.m != NULL);
+		cr_assert_eq(message_send_head(r->app.m, &h, false), 0);
+		say(r, r->app.m, "some");
+		RIG_UNTIL(r, peer_got(r, "\r\n\r\nsome"));
+		shutdown(r->peer, SHUT_WR);
+		rig_turns(r, 5);
+		cr_assert_eq(r->app.errors, 0);
+		message_send_end(r->app.m, NULL);
+		rig_turns(r, 5);
+		cr_assert_eq(r->app.errors, 0);
+	}
+}
+
 Test(h1_tunnel, who_it_is_at_the_other_end_can_be_asked)
 {
 	EACH_ENGINE(r) {
