@@ -7,7 +7,8 @@
 #include "sidecar/base/clock.h"
 #include "sidecar/base/json.h"
 
-#define STALL_NS (20 * NS_PER_S) /* an asker that neither sends its body nor reads its answer is left */
+#define STALL_NS \
+	(20 * NS_PER_S) /* an asker that neither sends its body nor reads its answer is left */
 
 int admin_init(struct admin *a)
 {
@@ -22,7 +23,9 @@ void admin_fini(struct admin *a)
 /* ---- answers ---- */
 
 static const char *const type_names[] = {
-	"text/plain; charset=utf-8", "application/json", "application/problem+json",
+	"text/plain; charset=utf-8",
+	"application/json",
+	"application/problem+json",
 	"text/plain; version=0.0.4; charset=utf-8",
 	"application/openmetrics-text; version=1.0.0; charset=utf-8",
 };
@@ -81,18 +84,22 @@ static void pump(struct call *c)
 static void add(struct http_head *h, enum http_field_id id, const char *name, const char *value)
 {
 	(void)http_head_add(h, id, (struct http_str){ name, (uint32_t)strlen(name) },
-	                    (struct http_str){ value, (uint32_t)strlen(value) });
+			    (struct http_str){ value, (uint32_t)strlen(value) });
 }
 
 void call_answer(struct call *c, uint16_t status, enum answer_type type)
 {
 	struct http_field fields[6];
-	struct http_head h = { .fields = fields, .fields_max = 6, .version = HTTP_1_1, .keep_alive = true };
+	struct http_head h = {
+		.fields = fields, .fields_max = 6, .version = HTTP_1_1, .keep_alive = true
+	};
 	bool is_head = c->req->method == HTTP_METHOD_HEAD;
 
 	if (c->text.failed) {
 		text_fini(&c->text);
-		text_add(&c->text, "the answer is larger than %d bytes, or there is no memory for it\n", ADMIN_ANSWER_MAX);
+		text_add(&c->text,
+			 "the answer is larger than %d bytes, or there is no memory for it\n",
+			 ADMIN_ANSWER_MAX);
 		status = 503;
 		type = AS_TEXT;
 	}
@@ -170,7 +177,8 @@ static void on_body(struct message *m, struct slice data)
 	}
 	slice_drop(data);
 	if (c->when_read && n > room)
-		call_problem(c, 413, "Content too large", "the body of a change has at most 4096 bytes");
+		call_problem(c, 413, "Content too large",
+			     "the body of a change has at most 4096 bytes");
 	else
 		message_consume(m, n); /* of no use: read away, as long as the answer takes */
 }

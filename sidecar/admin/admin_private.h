@@ -1,8 +1,8 @@
 /*
  * sidecar/admin/admin_private.h - what the files of the admin floor share; nobody else includes it.
  *
- * Shape    admin.c the life of a call and its answer     routes.c who may ask what     body.c the JSON a change carries
- *          metrics.c, status.c, lists.c what is told
+ * Shape    admin.c the life of a call and its answer     routes.c who may ask what     body.c the
+ *          JSON a change carries metrics.c, status.c, lists.c what is told
  */
 #ifndef RHC_SIDECAR_ADMIN_ADMIN_PRIVATE_H
 #define RHC_SIDECAR_ADMIN_ADMIN_PRIVATE_H
@@ -19,24 +19,25 @@ struct call;
 typedef void call_fn(struct call *c);
 
 struct call {
-	uint32_t               magic;
+	uint32_t magic;
 	struct admin_listener *l;
-	struct message        *m;
+	struct message *m;
 	const struct http_head *req;
-	struct http_str        path, query; /* of req */
-	struct text            text;
-	size_t                 sent; /* of text, given to the message */
-	bool                   answered, strict;
-	const char            *allow; /* with 405 */
-	call_fn               *when_read; /* the change to be made when its body is here; NULL: none is awaited */
-	uint32_t               body_n;
-	uint64_t               asked_ms; /* /health */
-	uint64_t               give_up_ns;
-	struct timer           timer;
-	char                   body[ADMIN_BODY_MAX];
+	struct http_str path, query; /* of req */
+	struct text text;
+	size_t sent; /* of text, given to the message */
+	bool answered, strict;
+	const char *allow;  /* with 405 */
+	call_fn *when_read; /* the change to be made when its body is here; NULL: none is awaited */
+	uint32_t body_n;
+	uint64_t asked_ms; /* /health */
+	uint64_t give_up_ns;
+	struct timer timer;
+	char body[ADMIN_BODY_MAX];
 };
 
-void call_answer(struct call *c, uint16_t status, enum answer_type type); /* with c->text; c may be gone afterwards */
+void call_answer(struct call *c, uint16_t status,
+		 enum answer_type type); /* with c->text; c may be gone afterwards */
 void call_problem(struct call *c, uint16_t status, const char *title, const char *detail);
 void call_plain(struct call *c, uint16_t status, const char *word);
 

@@ -30,7 +30,10 @@ static bool take(struct cursor *c, char what)
 
 static int hex(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
 }
 
 /* \uXXXX as UTF-8; 0: none.  Half of a surrogate pair stands for nothing and is refused. */
@@ -84,7 +87,9 @@ static unsigned escape(struct cursor *c, char out[3])
 	return 1;
 }
 
-/* Into out[cap], with its 0.  What is longer is refused, not cut: a reason is kept as it was given. */
+/*
+ * Into out[cap], with its 0.  What is longer is refused, not cut: a reason is kept as it was given.
+ */
 static bool string(struct cursor *c, char *out, size_t cap)
 {
 	size_t n = 0;

@@ -19,7 +19,7 @@
 enum { ADMIN_TTL_MAX = 30 * 86400 };
 
 struct body_change {
-	char     reason[RHC_REASON_MAX + 1];
+	char reason[RHC_REASON_MAX + 1];
 	uint64_t ttl_s; /* 0: not given */
 };
 

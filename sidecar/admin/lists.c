@@ -10,7 +10,7 @@
 
 struct entry {
 	struct rhc_event ev;
-	char             text[RHC_REASON_MAX + 1];
+	char text[RHC_REASON_MAX + 1];
 };
 
 /* RFC 3339 with milliseconds. */
@@ -26,7 +26,8 @@ static void stamp(const struct rhc_segment *seg, uint64_t mono_ns, char text[40]
 	snprintf(text + n, 40 - n, ".%03uZ", (unsigned)(wall / NS_PER_MS % 1000));
 }
 
-static bool wanted(const struct rhc_segment *seg, const struct lists_query *q, const struct rhc_event *ev, uint64_t now_ns)
+static bool wanted(const struct rhc_segment *seg, const struct lists_query *q,
+		   const struct rhc_event *ev, uint64_t now_ns)
 {
 	char name[RHC_NAME_MAX + 1];
 
@@ -44,9 +45,11 @@ static bool wanted(const struct rhc_segment *seg, const struct lists_query *q, c
 }
 
 /* The last q->limit of them, in a ring; returns how many there were. */
-static uint64_t collect(const struct rhc_segment *seg, const struct lists_query *q, struct entry *ring)
+static uint64_t collect(const struct rhc_segment *seg, const struct lists_query *q,
+			struct entry *ring)
 {
-	uint64_t most = (uint64_t)(seg->hdr.max_workers + 2) * seg->hdr.ring_len, n = 0, now_ns = clock_ns();
+	uint64_t most = (uint64_t)(seg->hdr.max_workers + 2) * seg->hdr.ring_len, n = 0,
+		 now_ns = clock_ns();
 	struct rhc_view_cursor cursor;
 	struct entry e;
 

@@ -14,8 +14,9 @@
 
 /* Bucket bounds of the exposition, in ns: edges of the histograms, so that counts are exact. */
 static const uint64_t bounds[] = {
-	500000,     1000000,    2500000,    5000000,     10000000,    25000000,    50000000,    100000000,    250000000,
-	500000000,  1000000000, 2500000000, 5000000000,  10000000000, 30000000000, 60000000000, 120000000000,
+	500000,     1000000,     2500000,     5000000,     10000000,     25000000,
+	50000000,   100000000,   250000000,   500000000,   1000000000,   2500000000,
+	5000000000, 10000000000, 30000000000, 60000000000, 120000000000,
 };
 
 struct family {
@@ -30,19 +31,19 @@ static const struct family families[] = {
 
 struct known { /* one upstream in use */
 	struct rhc_view_upstream u;
-	uint32_t                 index;
-	uint64_t                 row[RHC_CTR_COUNT];
+	uint32_t index;
+	uint64_t row[RHC_CTR_COUNT];
 };
 
 struct writer { /* one look at the segment for the whole exposition */
-	struct admin            *a;
-	struct text             *t;
-	bool                     open; /* OpenMetrics */
-	uint64_t                 now_ms;
-	struct rhc_view_segment  seg;
-	struct known            *known;
-	uint32_t                 n;
-	uint64_t                 wrow[RHC_WCTR_COUNT]; /* of all workers and the supervisor */
+	struct admin *a;
+	struct text *t;
+	bool open; /* OpenMetrics */
+	uint64_t now_ms;
+	struct rhc_view_segment seg;
+	struct known *known;
+	uint32_t n;
+	uint64_t wrow[RHC_WCTR_COUNT]; /* of all workers and the supervisor */
 };
 
 static bool look(struct writer *w)
@@ -72,8 +73,9 @@ static void head(struct writer *w, const char *name, const char *type, const cha
 	bool counter = strcmp(type, "counter") == 0;
 
 	/* OpenMetrics names the family without the suffix, 0.0.4 with it */
-	text_add(w->t, "# HELP rhc_%s%s %s\n# TYPE rhc_%s%s %s\n", name, counter && !w->open ? "_total" : "", help, name,
-	         counter && !w->open ? "_total" : "", type);
+	text_add(w->t, "# HELP rhc_%s%s %s\n# TYPE rhc_%s%s %s\n", name,
+		 counter && !w->open ? "_total" : "", help, name,
+		 counter && !w->open ? "_total" : "", type);
 }
 
 /* "upstream,2xx" with labels "source,code" becomes source="upstream",code="2xx". */
@@ -85,7 +87,8 @@ static void label_pairs(char *out, size_t cap, const char *labels, const char *v
 	while (*labels) {
 		size_t l = strcspn(labels, ","), v = strcspn(values, ",");
 
-		n += (size_t)snprintf(out + n, cap - n, "%s%.*s=\"%.*s\"", n ? "," : "", (int)l, labels, (int)v, values);
+		n += (size_t)snprintf(out + n, cap - n, "%s%.*s=\"%.*s\"", n ? "," : "", (int)l,
+				      labels, (int)v, values);
 		if (n >= cap)
 			return;
 		labels += l + (labels[l] == ',');
@@ -106,13 +109,14 @@ static void number(struct text *t, uint8_t kind, uint64_t v)
 /* The counters of a group, by their place in the table: looked up once for all upstreams. */
 struct member {
 	uint32_t index;
-	uint8_t  kind;
-	char     pairs[128];
+	uint8_t kind;
+	char pairs[128];
 };
 
 enum { MEMBERS_MAX = 32 };
 
-static uint32_t members_of(const struct family *f, uint32_t first, uint32_t count, struct member m[MEMBERS_MAX])
+static uint32_t members_of(const struct family *f, uint32_t first, uint32_t count,
+			   struct member m[MEMBERS_MAX])
 {
 	uint32_t n = 0;
 
@@ -130,22 +134,24 @@ static uint32_t members_of(const struct family *f, uint32_t first, uint32_t coun
 	return n;
 }
 
-static void family_upstream(struct writer *w, const struct family *f, const struct member *m, uint32_t n)
+static void family_upstream(struct writer *w, const struct family *f, const struct member *m,
+			    uint32_t n)
 {
 	for (uint32_t u = 0; u < w->n; u++) {
 		for (uint32_t i = 0; i < n; i++) {
-			text_add(w->t, "rhc_%s_total{upstream=\"%s\"%s%s} ", f->name, w->known[u].u.name,
-			         m[i].pairs[0] ? "," : "", m[i].pairs);
+			text_add(w->t, "rhc_%s_total{upstream=\"%s\"%s%s} ", f->name,
+				 w->known[u].u.name, m[i].pairs[0] ? "," : "", m[i].pairs);
 			number(w->t, m[i].kind, w->known[u].row[m[i].index]);
 		}
 	}
 }
 
-static void family_worker(struct writer *w, const struct family *f, const struct member *m, uint32_t n)
+static void family_worker(struct writer *w, const struct family *f, const struct member *m,
+			  uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
 		text_add(w->t, "rhc_%s_total%s%s%s ", f->name, m[i].pairs[0] ? "{" : "", m[i].pairs,
-		         m[i].pairs[0] ? "}" : "");
+			 m[i].pairs[0] ? "}" : "");
 		number(w->t, m[i].kind, w->wrow[m[i].index]);
 	}
 }
@@ -171,20 +177,22 @@ static void errors(struct writer *w, const char *name, const char *help, uint32_
 	head(w, name, "counter", help);
 	for (uint32_t u = 0; u < w->n; u++) {
 		for (unsigned e = 1; e < RHC_ERR_COUNT; e++)
-			text_add(w->t, "rhc_%s_total{upstream=\"%s\",error=\"%s\"} %" PRIu64 "\n", name, w->known[u].u.name,
-			         rhc_error_name(e), w->known[u].row[first + e]);
+			text_add(w->t, "rhc_%s_total{upstream=\"%s\",error=\"%s\"} %" PRIu64 "\n",
+				 name, w->known[u].u.name, rhc_error_name(e),
+				 w->known[u].row[first + e]);
 	}
 }
 
 /* ---- gauges from counters ---- */
 
 struct pair {
-	uint32_t    opened, closed;
+	uint32_t opened, closed;
 	const char *name, *label, *help;
 };
 
 static const struct pair pairs[] = {
-#define GAUGE(opened, closed, name, label, help) { RHC_CTR_##opened, RHC_CTR_##closed, name, label, help },
+#define GAUGE(opened, closed, name, label, help) \
+	{ RHC_CTR_##opened, RHC_CTR_##closed, name, label, help },
 #include "sidecar/admin/metrics.def"
 #undef GAUGE
 };
@@ -195,10 +203,12 @@ static void differences(struct writer *w)
 		if (i == 0 || strcmp(pairs[i].name, pairs[i - 1].name) != 0)
 			head(w, pairs[i].name, "gauge", pairs[i].help);
 		for (uint32_t u = 0; u < w->n; u++) {
-			uint64_t o = w->known[u].row[pairs[i].opened], c = w->known[u].row[pairs[i].closed];
+			uint64_t o = w->known[u].row[pairs[i].opened],
+				 c = w->known[u].row[pairs[i].closed];
 
-			text_add(w->t, "rhc_%s{upstream=\"%s\"%s%s} %" PRIu64 "\n", pairs[i].name, w->known[u].u.name,
-			         pairs[i].label[0] ? "," : "", pairs[i].label, o > c ? o - c : 0);
+			text_add(w->t, "rhc_%s{upstream=\"%s\"%s%s} %" PRIu64 "\n", pairs[i].name,
+				 w->known[u].u.name, pairs[i].label[0] ? "," : "", pairs[i].label,
+				 o > c ? o - c : 0);
 		}
 	}
 }
@@ -217,12 +227,15 @@ static void histogram(struct writer *w, enum rhc_hist_id id, const char *metric,
 
 		rhc_view_hist(w->a->seg, w->known[u].index, id, false, &h);
 		for (size_t i = 0; i < ARRAY_LEN(bounds); i++)
-			text_add(w->t, "rhc_%s_bucket{upstream=\"%s\",le=\"%g\"} %" PRIu64 "\n", full, name,
-			         (double)bounds[i] / 1e9, rhc_hist_le(&h, rhc_hist_first(id), bounds[i]));
+			text_add(w->t, "rhc_%s_bucket{upstream=\"%s\",le=\"%g\"} %" PRIu64 "\n",
+				 full, name, (double)bounds[i] / 1e9,
+				 rhc_hist_le(&h, rhc_hist_first(id), bounds[i]));
 		text_add(w->t,
-		         "rhc_%s_bucket{upstream=\"%s\",le=\"+Inf\"} %" PRIu64 "\nrhc_%s_sum{upstream=\"%s\"} %.9f\n"
-		         "rhc_%s_count{upstream=\"%s\"} %" PRIu64 "\n",
-		         full, name, h.count, full, name, (double)h.sum_ns / 1e9, full, name, h.count);
+			 "rhc_%s_bucket{upstream=\"%s\",le=\"+Inf\"} %" PRIu64
+			 "\nrhc_%s_sum{upstream=\"%s\"} %.9f\n"
+			 "rhc_%s_count{upstream=\"%s\"} %" PRIu64 "\n",
+			 full, name, h.count, full, name, (double)h.sum_ns / 1e9, full, name,
+			 h.count);
 	}
 }
 
@@ -233,17 +246,20 @@ static void states(struct writer *w)
 	head(w, "circuit_breaker_state", "gauge", "1 for the state the circuit breaker is in.");
 	for (uint32_t u = 0; u < w->n; u++) {
 		for (unsigned s = 0; s < RHC_BRK_STATES; s++)
-			text_add(w->t, "rhc_circuit_breaker_state{upstream=\"%s\",state=\"%s\"} %d\n", w->known[u].u.name,
-			         rhc_breaker_name((enum rhc_breaker_state)s), s == w->known[u].u.breaker.b.state);
+			text_add(w->t,
+				 "rhc_circuit_breaker_state{upstream=\"%s\",state=\"%s\"} %d\n",
+				 w->known[u].u.name, rhc_breaker_name((enum rhc_breaker_state)s),
+				 s == w->known[u].u.breaker.b.state);
 	}
-	head(w, "override_active", "gauge", "1 where somebody changed the limit or the breaker by hand.");
+	head(w, "override_active", "gauge",
+	     "1 where somebody changed the limit or the breaker by hand.");
 	for (uint32_t u = 0; u < w->n; u++) {
 		const struct rhc_view_upstream *v = &w->known[u].u;
 
-		text_add(w->t, "rhc_override_active{upstream=\"%s\",kind=\"breaker\"} %d\n", v->name,
-		         v->breaker.b.state >= RHC_BRK_ISOLATED);
+		text_add(w->t, "rhc_override_active{upstream=\"%s\",kind=\"breaker\"} %d\n",
+			 v->name, v->breaker.b.state >= RHC_BRK_ISOLATED);
 		text_add(w->t, "rhc_override_active{upstream=\"%s\",kind=\"limit\"} %d\n", v->name,
-		         v->bulkhead.override.active);
+			 v->bulkhead.override.active);
 	}
 }
 
@@ -279,12 +295,12 @@ static void upstream_gauges(struct writer *w)
 {
 	const struct rhc_segment *seg = w->a->seg;
 
-#define X(metric_, help_, value_)                                                                                         \
-	head(w, metric_, "gauge", help_);                                                                             \
-	for (uint32_t i = 0; i < w->n; i++) {                                                                         \
-		const struct rhc_view_upstream *u = &w->known[i].u;                                                   \
-                                                                                                                      \
-		gauge(w->t, "rhc_" metric_, u->name, (double)(value_));                                               \
+#define X(metric_, help_, value_)                                       \
+	head(w, metric_, "gauge", help_);                               \
+	for (uint32_t i = 0; i < w->n; i++) {                           \
+		const struct rhc_view_upstream *u = &w->known[i].u;     \
+                                                                        \
+		gauge(w->t, "rhc_" metric_, u->name, (double)(value_)); \
 	}
 	UP_GAUGES(X)
 #undef X
@@ -294,8 +310,8 @@ static void upstream_gauges(struct writer *w)
 
 struct crew { /* the living, by index */
 	struct rhc_view_worker w[RHC_WORKERS_MAX];
-	uint64_t               row[RHC_WORKERS_MAX][RHC_WCTR_COUNT];
-	uint32_t               n;
+	uint64_t row[RHC_WORKERS_MAX][RHC_WCTR_COUNT];
+	uint32_t n;
 };
 
 static void muster(const struct writer *w, struct crew *crew)
@@ -304,7 +320,8 @@ static void muster(const struct writer *w, struct crew *crew)
 	for (uint32_t i = 0; i < w->a->seg->hdr.max_workers; i++) {
 		struct rhc_view_worker *x = &crew->w[crew->n];
 
-		if (rhc_view_worker(w->a->seg, w->a->lock_fd, i, x) != 0 || x->alive != RHC_ALIVE_YES)
+		if (rhc_view_worker(w->a->seg, w->a->lock_fd, i, x) != 0 ||
+		    x->alive != RHC_ALIVE_YES)
 			continue;
 		rhc_view_worker_counters(w->a->seg, i, crew->row[crew->n++], RHC_WCTR_COUNT);
 	}
@@ -356,8 +373,9 @@ static void workers(struct writer *w)
 
 		head(w, m->name, m->type, m->help);
 		for (uint32_t i = 0; i < crew.n; i++)
-			text_add(w->t, "rhc_%s%s{worker=\"%u\"} %.15g\n", m->name, m->type[0] == 'c' ? "_total" : "",
-			         crew.w[i].index, m->value(w, &crew, i));
+			text_add(w->t, "rhc_%s%s{worker=\"%u\"} %.15g\n", m->name,
+				 m->type[0] == 'c' ? "_total" : "", crew.w[i].index,
+				 m->value(w, &crew, i));
 	}
 	head(w, "workers", "gauge", "Worker processes alive, by what they do.");
 	for (unsigned p = 0; p < ARRAY_LEN(phases); p++) {
@@ -374,9 +392,10 @@ static void sums(struct writer *w)
 {
 	static const struct {
 		const char *name, *help;
-		uint32_t    counter;
+		uint32_t counter;
 	} rows[] = {
-		{ "buffers_in_use", "I/O buffers in use, of all processes.", RHC_WCTR_buffers_in_use },
+		{ "buffers_in_use", "I/O buffers in use, of all processes.",
+		  RHC_WCTR_buffers_in_use },
 		{ "buffers_max", "I/O buffers there are, of all processes.", RHC_WCTR_buffers_max },
 		{ "calls_in_memory", "Calls the workers hold.", RHC_WCTR_slab_exchanges },
 	};
@@ -393,9 +412,9 @@ static void downstream(struct writer *w)
 
 	head(w, "downstream_connections_open", "gauge", "Connections from the app.");
 	text_add(w->t, "rhc_downstream_connections_open{protocol=\"http1\"} %" PRIu64 "\n",
-	         row[RHC_WCTR_down_h1_opened] - row[RHC_WCTR_down_h1_closed]);
+		 row[RHC_WCTR_down_h1_opened] - row[RHC_WCTR_down_h1_closed]);
 	text_add(w->t, "rhc_downstream_connections_open{protocol=\"http2\"} %" PRIu64 "\n",
-	         row[RHC_WCTR_down_h2_opened] - row[RHC_WCTR_down_h2_closed]);
+		 row[RHC_WCTR_down_h2_opened] - row[RHC_WCTR_down_h2_closed]);
 }
 
 /* ---- the process ---- */
@@ -411,22 +430,29 @@ static void info(struct writer *w)
 	head(w, "build_info", "gauge", "Version of this binary.");
 	text_add(w->t, "rhc_build_info{version=\"%s\"} 1\n", RHC_VERSION);
 	head(w, "io_engine_info", "gauge", "I/O engine of the workers, and why not io_uring.");
-	text_add(w->t, "rhc_io_engine_info{engine=\"%.*s\",reason=\"%.*s\"} 1\n", (int)strcspn(s->engine, " "), s->engine,
-	         reason ? (int)strcspn(reason + 1, ")") : 0, reason ? reason + 1 : "");
+	text_add(w->t, "rhc_io_engine_info{engine=\"%.*s\",reason=\"%.*s\"} 1\n",
+		 (int)strcspn(s->engine, " "), s->engine,
+		 reason ? (int)strcspn(reason + 1, ")") : 0, reason ? reason + 1 : "");
 	head(w, "config_info", "gauge", "Configuration in force.");
 	text_add(w->t, "rhc_config_info{hash=\"%s\",preset=\"%s\"} 1\n", hash, s->preset);
 	head(w, "lifecycle_state", "gauge", "1 for the state the sidecar is in.");
 	for (unsigned i = 0; i < 4; i++)
-		text_add(w->t, "rhc_lifecycle_state{state=\"%s\"} %d\n", states_[i], i == s->lifecycle);
+		text_add(w->t, "rhc_lifecycle_state{state=\"%s\"} %d\n", states_[i],
+			 i == s->lifecycle);
 	head(w, "shm_size_bytes", "gauge", "Size of the shared segment.");
 	text_add(w->t, "rhc_shm_size_bytes %" PRIu64 "\n", s->size);
 	head(w, "config_last_reload_successful", "gauge", "1 unless the last reload was refused.");
 	text_add(w->t, "rhc_config_last_reload_successful %d\n", !w->a->reload_failed);
-	head(w, "config_last_reload_success_timestamp_seconds", "gauge", "Since when this configuration is in force.");
-	text_add(w->t, "rhc_config_last_reload_success_timestamp_seconds %.3f\n", since_epoch(w->a->seg, s->cfg_ms));
+	head(w, "config_last_reload_success_timestamp_seconds", "gauge",
+	     "Since when this configuration is in force.");
+	text_add(w->t, "rhc_config_last_reload_success_timestamp_seconds %.3f\n",
+		 since_epoch(w->a->seg, s->cfg_ms));
 }
 
-/* Open descriptors of a process; where the kernel does not count them (before 6.2) they are counted here. */
+/*
+ * Open descriptors of a process; where the kernel does not count them (before 6.2) they are counted
+ * here.
+ */
 static uint64_t descriptors(uint64_t pid)
 {
 	char path[48];
@@ -445,14 +471,17 @@ static uint64_t descriptors(uint64_t pid)
 	return n;
 }
 
-/* The names every process has at Prometheus, without rhc_; sums of the supervisor and its workers. */
-static void standard(struct writer *w, const char *name, const char *type, const char *help, double v)
+/*
+ * The names every process has at Prometheus, without rhc_; sums of the supervisor and its workers.
+ */
+static void standard(struct writer *w, const char *name, const char *type, const char *help,
+		     double v)
 {
 	bool counter = type[0] == 'c';
 
 	text_add(w->t, "# HELP process_%s%s %s\n# TYPE process_%s%s %s\nprocess_%s%s %.15g\n", name,
-	         counter && !w->open ? "_total" : "", help, name, counter && !w->open ? "_total" : "", type, name,
-	         counter ? "_total" : "", v);
+		 counter && !w->open ? "_total" : "", help, name,
+		 counter && !w->open ? "_total" : "", type, name, counter ? "_total" : "", v);
 }
 
 static void process(struct writer *w)
@@ -462,18 +491,24 @@ static void process(struct writer *w)
 	uint64_t fds = descriptors((uint64_t)getpid()), n = 1;
 
 	for (uint32_t i = 0; i < w->a->seg->hdr.max_workers; i++) {
-		if (rhc_view_worker(w->a->seg, w->a->lock_fd, i, &x) != 0 || x.alive != RHC_ALIVE_YES)
+		if (rhc_view_worker(w->a->seg, w->a->lock_fd, i, &x) != 0 ||
+		    x.alive != RHC_ALIVE_YES)
 			continue;
 		fds += descriptors(x.pid);
 		n++;
 	}
-	standard(w, "start_time_seconds", "gauge", "Start of the supervisor.", since_epoch(w->a->seg, w->seg.sup_start_ms));
-	standard(w, "cpu_seconds", "counter", "CPU time of supervisor and workers.", (double)w->wrow[RHC_WCTR_cpu_ns] / 1e9);
-	standard(w, "resident_memory_bytes", "gauge", "Resident memory of supervisor and workers; what they share counts for each.",
-	         (double)w->wrow[RHC_WCTR_rss_bytes]);
-	standard(w, "open_fds", "gauge", "Open descriptors of supervisor and workers.", (double)fds);
+	standard(w, "start_time_seconds", "gauge", "Start of the supervisor.",
+		 since_epoch(w->a->seg, w->seg.sup_start_ms));
+	standard(w, "cpu_seconds", "counter", "CPU time of supervisor and workers.",
+		 (double)w->wrow[RHC_WCTR_cpu_ns] / 1e9);
+	standard(w, "resident_memory_bytes", "gauge",
+		 "Resident memory of supervisor and workers; what they share counts for each.",
+		 (double)w->wrow[RHC_WCTR_rss_bytes]);
+	standard(w, "open_fds", "gauge", "Open descriptors of supervisor and workers.",
+		 (double)fds);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-		standard(w, "max_fds", "gauge", "Descriptors supervisor and workers may open.", (double)limit.rlim_cur * (double)n);
+		standard(w, "max_fds", "gauge", "Descriptors supervisor and workers may open.",
+			 (double)limit.rlim_cur * (double)n);
 }
 
 void metrics_write(struct admin *a, struct text *t, bool openmetrics)

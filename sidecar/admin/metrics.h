@@ -1,8 +1,9 @@
 /*
  * sidecar/admin/metrics.h - the segment as a Prometheus exposition.
  *
- * Shape   Text format 0.0.4, or OpenMetrics 1.0.0 where the scraper asks for it.  Everything comes from the segment;
- *         series of every upstream exist from the start, so that increase() works.
+ * Shape   Text format 0.0.4, or OpenMetrics 1.0.0 where the scraper asks for it.  Everything comes
+ *         from the segment; series of every upstream exist from the start, so that increase()
+ *         works.
  * Names   metrics.def joins the counters' groups (shm/counters.def) with metric and label names.
  */
 #ifndef RHC_SIDECAR_ADMIN_METRICS_H

@@ -13,7 +13,7 @@
 #include "sidecar/base/clock.h"
 #include "sidecar/base/log.h"
 
-#define HEALTH_POLL_NS (20 * NS_PER_MS)
+#define HEALTH_POLL_NS  (20 * NS_PER_MS)
 #define HEALTH_GRACE_NS (500 * NS_PER_MS) /* beyond the longest health.timeout */
 
 /* ---- probes ---- */
@@ -58,7 +58,8 @@ static void get_metrics(struct call *c)
 {
 	const struct http_field *accept = http_head_find(c->req, HTTP_FIELD_ACCEPT);
 	bool open = c->l->admin->config->telemetry.openmetrics && accept &&
-	            memmem(accept->value, accept->value_len, "application/openmetrics-text", 28) != NULL;
+		    memmem(accept->value, accept->value_len, "application/openmetrics-text", 28) !=
+			    NULL;
 
 	metrics_write(c->l->admin, &c->text, open);
 	call_answer(c, 200, open ? AS_OPENMETRICS : AS_METRICS);
@@ -98,7 +99,8 @@ static void get_health(struct call *c)
 
 		longest = t > longest ? t : longest;
 	}
-	c->strict = query_find(c->query, "strict", &v) && !http_str_is(v, "0") && !http_str_is(v, "false");
+	c->strict = query_find(c->query, "strict", &v) && !http_str_is(v, "0") &&
+		    !http_str_is(v, "false");
 	c->asked_ms = clock_ns() / NS_PER_MS;
 	c->give_up_ns = clock_ns() + longest + HEALTH_GRACE_NS;
 	c->timer.fn = on_health_timer;
@@ -155,7 +157,8 @@ static void get_events(struct call *c)
 	}
 	if (query_find(c->query, "since", &v)) {
 		if (!query_number(v, UINT32_MAX, &n)) {
-			call_problem(c, 400, "Bad request", "since is a number of seconds before now");
+			call_problem(c, 400, "Bad request",
+				     "since is a number of seconds before now");
 			return;
 		}
 		q.since_s = n;
@@ -223,7 +226,7 @@ static bool breaker_path(struct http_str path, char name[RHC_NAME_MAX + 1], stru
 static enum rhc_verb verb_of(struct http_str s)
 {
 	static const enum rhc_verb verbs[] = { RHC_VERB_OPEN,    RHC_VERB_CLOSE,  RHC_VERB_ISOLATE,
-		                               RHC_VERB_DISABLE, RHC_VERB_ENABLE, RHC_VERB_RESET };
+					       RHC_VERB_DISABLE, RHC_VERB_ENABLE, RHC_VERB_RESET };
 
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
 		if (http_str_is(s, rhc_verb_name(verbs[i])))
@@ -232,7 +235,8 @@ static enum rhc_verb verb_of(struct http_str s)
 	return RHC_VERB_NONE;
 }
 
-static int change_breaker(struct admin *a, uint32_t index, enum rhc_verb verb, const struct body_change *b)
+static int change_breaker(struct admin *a, uint32_t index, enum rhc_verb verb,
+			  const struct body_change *b)
 {
 	uint64_t now = clock_ns() / NS_PER_MS;
 	struct rhc_change change;
@@ -243,7 +247,7 @@ static int change_breaker(struct admin *a, uint32_t index, enum rhc_verb verb, c
 	if (rc != 0)
 		return rc;
 	rc = rhc_admin_breaker(&ad, index, verb, b->ttl_s ? now + b->ttl_s * 1000 : 0,
-	                       b->reason[0] ? b->reason : "admin listener", now, &change);
+			       b->reason[0] ? b->reason : "admin listener", now, &change);
 	rhc_admin_end(&ad);
 	return rc;
 }
@@ -268,7 +272,9 @@ static void post_breaker(struct call *c)
 	verb = verb_of(word);
 	index = rhc_upstream_find(c->l->admin->seg, name);
 	if (index < 0 || verb == RHC_VERB_NONE) {
-		call_problem(c, 404, "Not found", index < 0 ? "no such upstream" : "verbs: open close isolate disable enable reset");
+		call_problem(c, 404, "Not found",
+			     index < 0 ? "no such upstream"
+				       : "verbs: open close isolate disable enable reset");
 	} else if (!body_parse(c->body, c->body_n, &b, &why)) {
 		call_problem(c, 400, "Bad request", why);
 	} else if (b.ttl_s && !may_expire(verb)) {
@@ -276,8 +282,10 @@ static void post_breaker(struct call *c)
 	} else if ((rc = change_breaker(c->l->admin, (uint32_t)index, verb, &b)) != 0) {
 		call_problem(c, 409, "Not changed", strerror(-rc));
 	} else {
-		log_event(LOG_ADMIN, LOG_WARN, "breaker_changed", LOG_STR("upstream", name), LOG_STR("verb", rhc_verb_name(verb)),
-		          LOG_STR("reason", b.reason[0] ? b.reason : NULL), LOG_U64("ttl_seconds", b.ttl_s));
+		log_event(LOG_ADMIN, LOG_WARN, "breaker_changed", LOG_STR("upstream", name),
+			  LOG_STR("verb", rhc_verb_name(verb)),
+			  LOG_STR("reason", b.reason[0] ? b.reason : NULL),
+			  LOG_U64("ttl_seconds", b.ttl_s));
 		status_breaker(c->l->admin, &c->text, (uint32_t)index);
 		call_answer(c, 200, AS_JSON);
 	}
@@ -286,8 +294,8 @@ static void post_breaker(struct call *c)
 /* ---- who may ---- */
 
 /*
- * DNS rebinding: a web page may have its own name resolve to us, but then its name stands in Host.  An IP address in Host
- * means that nobody was asked.  RFC 6761 §6.3 keeps localhost here.
+ * DNS rebinding: a web page may have its own name resolve to us, but then its name stands in Host.
+ * An IP address in Host means that nobody was asked.  RFC 6761 §6.3 keeps localhost here.
  */
 static bool host_is_fine(const struct call *c)
 {
@@ -317,7 +325,10 @@ static bool may_change(const struct call *c)
 	return c->l->surface == ADMIN_LOOPBACK && m == CONFIG_MUTATIONS_LOOPBACK;
 }
 
-/* admin.token_file, read anew each time, so that a rotated secret counts at once.  0: there is none to be had. */
+/*
+ * admin.token_file, read anew each time, so that a rotated secret counts at once.  0: there is none
+ * to be had.
+ */
 static size_t read_token(const char *path, char token[ADMIN_TOKEN_MAX])
 {
 	FILE *file = fopen(path, "re");
@@ -344,18 +355,23 @@ static bool token_is_right(const struct call *c)
 	if (!path)
 		return true;
 	n = read_token(path, token);
-	if (n == 0 || !f || f->value_len != n + sizeof(bearer) - 1 || memcmp(f->value, bearer, sizeof(bearer) - 1) != 0)
+	if (n == 0 || !f || f->value_len != n + sizeof(bearer) - 1 ||
+	    memcmp(f->value, bearer, sizeof(bearer) - 1) != 0)
 		return false;
 	for (size_t i = 0; i < n; i++) /* in the same time wherever they differ */
-		differs |= (unsigned char)token[i] ^ (unsigned char)f->value[sizeof(bearer) - 1 + i];
+		differs |=
+			(unsigned char)token[i] ^ (unsigned char)f->value[sizeof(bearer) - 1 + i];
 	return differs == 0;
 }
 
 static bool has_admin_header(const struct http_head *h)
 {
 	for (unsigned i = 0; i < h->n_fields; i++) {
-		if (http_str_ieq((struct http_str){ h->fields[i].name, h->fields[i].name_len }, HTTP_STR("x-rhc-admin")))
-			return http_str_is((struct http_str){ h->fields[i].value, h->fields[i].value_len }, "1");
+		if (http_str_ieq((struct http_str){ h->fields[i].name, h->fields[i].name_len },
+				 HTTP_STR("x-rhc-admin")))
+			return http_str_is(
+				(struct http_str){ h->fields[i].value, h->fields[i].value_len },
+				"1");
 	}
 	return false;
 }
@@ -411,7 +427,8 @@ bool query_find(struct http_str query, const char *name, struct http_str *ret)
 		uint32_t len = end ? (uint32_t)(end - query.p) : query.n;
 
 		if (len >= n && memcmp(query.p, name, n) == 0 && (len == n || query.p[n] == '=')) {
-			*ret = (struct http_str){ query.p + (len == n ? n : n + 1), len == n ? 0 : len - (uint32_t)n - 1 };
+			*ret = (struct http_str){ query.p + (len == n ? n : n + 1),
+						  len == n ? 0 : len - (uint32_t)n - 1 };
 			return true;
 		}
 		len += len < query.n; /* the & */
@@ -453,7 +470,8 @@ static bool dispatch_change(struct call *c, const struct route *r)
 	if (!may_change(c)) {
 		call_problem(c, 403, "Forbidden", "admin.mutations does not allow changes here");
 	} else if (!token_is_right(c)) {
-		call_problem(c, 401, "Unauthorized", "send Authorization: Bearer with the token of admin.token_file");
+		call_problem(c, 401, "Unauthorized",
+			     "send Authorization: Bearer with the token of admin.token_file");
 	} else if (c->l->surface == ADMIN_LOOPBACK && !has_admin_header(c->req)) {
 		call_problem(c, 403, "Forbidden", "send x-rhc-admin: 1");
 	} else {
@@ -476,13 +494,16 @@ bool routes_dispatch(struct call *c)
 	}
 	r = find_route(c);
 	if (!r) {
-		call_problem(c, 404, "Not found", "see /live /ready /startup /health /metrics, and on the admin address /api/v1/status");
+		call_problem(
+			c, 404, "Not found",
+			"see /live /ready /startup /health /metrics, and on the admin address /api/v1/status");
 		return false;
 	}
 	reads = strcmp(r->method, "GET") == 0;
 	if (reads ? !get : c->req->method != HTTP_METHOD_POST) {
 		c->allow = reads ? "GET, HEAD" : "POST";
-		call_problem(c, 405, "Method not allowed", reads ? "this is read with GET" : "changes are made with POST");
+		call_problem(c, 405, "Method not allowed",
+			     reads ? "this is read with GET" : "changes are made with POST");
 		return false;
 	}
 	if (!reads)

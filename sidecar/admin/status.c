@@ -58,18 +58,22 @@ static void breaker_members(struct json *j, const struct rhc_view_upstream *u, u
 	const struct rhc_breaker *b = &u->breaker.b;
 
 	json_str(j, "state", rhc_breaker_name(b->state));
-	json_u64(j, "failures", b->state == RHC_BRK_CLOSED ? b->failures : u->breaker.trip.failures);
+	json_u64(j, "failures",
+		 b->state == RHC_BRK_CLOSED ? b->failures : u->breaker.trip.failures);
 	json_u64(j, "failure_threshold", u->policy.failure_threshold);
 	seconds_ago(j, "since_seconds", u->breaker.since_ms, now);
 	seconds_ago(j, "outage_seconds", u->breaker.open_since_ms, now);
 	if (b->state == RHC_BRK_OPEN)
-		json_decimal(j, "next_probe_seconds", b->retry_at_ms > now ? b->retry_at_ms - now : 0, 3);
+		json_decimal(j, "next_probe_seconds",
+			     b->retry_at_ms > now ? b->retry_at_ms - now : 0, 3);
 	else
 		json_null(j, "next_probe_seconds");
 	seconds_ago(j, "last_failure_seconds", u->breaker.last_failure_ms, now);
-	json_str(j, "last_error", u->breaker.last_failure_ms ? rhc_error_name(u->breaker.last_error) : NULL);
+	json_str(j, "last_error",
+		 u->breaker.last_failure_ms ? rhc_error_name(u->breaker.last_error) : NULL);
 	json_u64(j, "generation", b->gen);
-	json_str(j, "reason", u->breaker.note.set && u->breaker.note.reason[0] ? u->breaker.note.reason : NULL);
+	json_str(j, "reason",
+		 u->breaker.note.set && u->breaker.note.reason[0] ? u->breaker.note.reason : NULL);
 }
 
 static void bulkhead_members(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
@@ -89,7 +93,7 @@ static void traffic_json(struct json *j, const struct rhc_segment *seg, uint32_t
 	struct rhc_hist_sum h;
 	static const struct {
 		const char *name;
-		unsigned    permille;
+		unsigned permille;
 	} q[] = { { "p50_seconds", 500 }, { "p95_seconds", 950 }, { "p99_seconds", 990 } };
 
 	rhc_view_counters(seg, i, false, c, RHC_CTR_COUNT);
@@ -101,7 +105,11 @@ static void traffic_json(struct json *j, const struct rhc_segment *seg, uint32_t
 	json_u64(j, "failed", c[RHC_CTR_calls_failed_first] + c[RHC_CTR_calls_failed_retried]);
 	json_u64(j, "rejected", c[RHC_CTR_brk_rejected]);
 	for (size_t k = 0; k < ARRAY_LEN(q); k++)
-		json_decimal(j, q[k].name, rhc_hist_quantile(&h, rhc_hist_first(RHC_HIST_request), q[k].permille) / 1000, 6);
+		json_decimal(
+			j, q[k].name,
+			rhc_hist_quantile(&h, rhc_hist_first(RHC_HIST_request), q[k].permille) /
+				1000,
+			6);
 	json_end(j);
 	json_object(j, "attempts");
 	json_u64(j, "total", c[RHC_CTR_att_started]);
@@ -177,7 +185,8 @@ void status_json(struct admin *a, struct text *t)
 }
 
 static void each_upstream(struct admin *a, struct json *j,
-                          void (*members)(struct json *, const struct rhc_view_upstream *, uint64_t))
+			  void (*members)(struct json *, const struct rhc_view_upstream *,
+					  uint64_t))
 {
 	struct rhc_view_upstream u;
 	uint64_t now = now_ms();
@@ -245,10 +254,10 @@ void status_text(struct admin *a, struct text *t)
 	uint64_t now = now_ms(), c[RHC_CTR_COUNT];
 
 	rhc_view_segment(a->seg, a->lock_fd, &s);
-	text_add(t, "rhc-sidecar %s  %s  engine %s  preset %s  workers %u\n\n", RHC_VERSION, lifecycle(&s), s.engine,
-	         s.preset, s.workers_alive);
-	text_add(t, "%-24s %-10s %9s %11s %6s %10s %10s\n", "UPSTREAM", "CIRCUIT", "FAILS", "IN_USE", "WAIT", "CALLS",
-	         "FAILED");
+	text_add(t, "rhc-sidecar %s  %s  engine %s  preset %s  workers %u\n\n", RHC_VERSION,
+		 lifecycle(&s), s.engine, s.preset, s.workers_alive);
+	text_add(t, "%-24s %-10s %9s %11s %6s %10s %10s\n", "UPSTREAM", "CIRCUIT", "FAILS",
+		 "IN_USE", "WAIT", "CALLS", "FAILED");
 	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
 		char fails[24], use[24];
 
@@ -256,12 +265,14 @@ void status_text(struct admin *a, struct text *t)
 			continue;
 		rhc_view_counters(a->seg, i, false, c, RHC_CTR_COUNT);
 		snprintf(fails, sizeof(fails), "%u/%u",
-		         u.breaker.b.state == RHC_BRK_CLOSED ? u.breaker.b.failures : u.breaker.trip.failures,
-		         u.policy.failure_threshold);
+			 u.breaker.b.state == RHC_BRK_CLOSED ? u.breaker.b.failures
+							     : u.breaker.trip.failures,
+			 u.policy.failure_threshold);
 		snprintf(use, sizeof(use), "%u/%u", u.bulkhead.in_use, u.bulkhead.limit);
 		text_add(t, "%-24s %-10s %9s %11s %6u %10" PRIu64 " %10" PRIu64 "\n", u.name,
-		         rhc_breaker_name(u.breaker.b.state), fails, use, u.bulkhead.waiting, c[RHC_CTR_req_finished],
-		         c[RHC_CTR_calls_failed_first] + c[RHC_CTR_calls_failed_retried]);
+			 rhc_breaker_name(u.breaker.b.state), fails, use, u.bulkhead.waiting,
+			 c[RHC_CTR_req_finished],
+			 c[RHC_CTR_calls_failed_first] + c[RHC_CTR_calls_failed_retried]);
 	}
 }
 
@@ -284,14 +295,17 @@ bool status_health_complete(struct admin *a, uint64_t since_ms)
 	return true;
 }
 
-static bool health_one(struct json *j, const struct rhc_view_upstream *u, const struct config *config, uint64_t since_ms)
+static bool health_one(struct json *j, const struct rhc_view_upstream *u,
+		       const struct config *config, uint64_t since_ms)
 {
 	const struct config_upstream *c = config_upstream(config, u->name);
 	bool known = u->health_known && u->health_at_ms / 1000 >= since_ms / 1000;
 	uint32_t in_use = u->bulkhead.in_use, limit = u->bulkhead.limit;
 
 	json_object(j, u->name);
-	json_str(j, "circuit_breaker_state", c && !c->policy.breaker.enabled ? "unknown" : rhc_breaker_name(u->breaker.b.state));
+	json_str(j, "circuit_breaker_state",
+		 c && !c->policy.breaker.enabled ? "unknown"
+						 : rhc_breaker_name(u->breaker.b.state));
 	if (c && c->policy.bulkhead.enabled)
 		json_u64(j, "pool_available_slots", limit > in_use ? limit - in_use : 0);
 	else
@@ -300,7 +314,8 @@ static bool health_one(struct json *j, const struct rhc_view_upstream *u, const 
 	if (known && u->reachable)
 		json_decimal(j, "service_response_time", u->health_took_ms, 3);
 	else
-		json_str(j, "service_error", known ? rhc_error_text(u->health_error) : "no answer in time");
+		json_str(j, "service_error",
+			 known ? rhc_error_text(u->health_error) : "no answer in time");
 	json_end(j);
 	return known && u->reachable && u->breaker.b.state == RHC_BRK_CLOSED;
 }

@@ -1,7 +1,9 @@
 /*
- * sidecar/admin/text.h - an answer under construction: text that grows on the heap, up to ADMIN_ANSWER_MAX.
+ * sidecar/admin/text.h - an answer under construction: text that grows on the heap, up to
+ * ADMIN_ANSWER_MAX.
  *
- * Errors   Without memory or beyond the limit ->failed stays set and further text is dropped; the caller answers 503.
+ * Errors   Without memory or beyond the limit ->failed stays set and further text is dropped; the
+ *          caller answers 503.
  */
 #ifndef RHC_SIDECAR_ADMIN_TEXT_H
 #define RHC_SIDECAR_ADMIN_TEXT_H
@@ -10,14 +12,14 @@
 #include <stddef.h>
 
 struct text {
-	char  *p;
+	char *p;
 	size_t n, cap;
-	bool   failed;
+	bool failed;
 };
 
 void text_add(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Room for n bytes at the end, which the caller fills and adds to ->n; NULL on failure. */
 char *text_room(struct text *t, size_t n);
-void  text_fini(struct text *t);
+void text_fini(struct text *t);
 
 #endif

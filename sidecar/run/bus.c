@@ -22,10 +22,11 @@ static void on_bus(int sig)
 void bus_guard(const char *who, const char *path)
 {
 	struct sigaction bus = { .sa_handler = on_bus };
-	int n = snprintf(line, sizeof(line),
-	                 "rhc-sidecar: %s: %s: the segment was truncated while in use (SIGBUS): ending; the next start sets "
-	                 "it aside\n",
-	                 who, path);
+	int n = snprintf(
+		line, sizeof(line),
+		"rhc-sidecar: %s: %s: the segment was truncated while in use (SIGBUS): ending; the next start sets "
+		"it aside\n",
+		who, path);
 
 	line_len = n < (int)sizeof(line) ? n : (int)sizeof(line) - 1;
 	sigaction(SIGBUS, &bus, NULL);

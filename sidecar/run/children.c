@@ -24,8 +24,8 @@ static void close_range_(unsigned first, unsigned last)
 }
 
 /*
- * The child keeps what it works with and nothing else: another worker's socket held here would go on listening after
- * that worker has drained, the admin sockets would outlive the supervisor.
+ * The child keeps what it works with and nothing else: another worker's socket held here would go
+ * on listening after that worker has drained, the admin sockets would outlive the supervisor.
  */
 static void close_others(const struct worker_plan *plan, uint32_t place, int control_fd)
 {

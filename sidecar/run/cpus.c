@@ -8,7 +8,9 @@ double cpus_of_quota(const char *text)
 {
 	double quota, period;
 
-	return sscanf(text, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0 ? quota / period : 0;
+	return sscanf(text, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0
+		       ? quota / period
+		       : 0;
 }
 
 double cpus_of_limit(const char *text)

@@ -1,7 +1,8 @@
 /*
  * sidecar/run/cpus.h - how many CPUs we may use, for workers: auto.
  *
- * Order   $RHC_CPU_LIMIT in thousandths (Downward API, divisor 1m), else the lesser of the cgroup's quota and the affinity.
+ * Order   $RHC_CPU_LIMIT in thousandths (Downward API, divisor 1m), else the lesser of the cgroup's
+ *         quota and the affinity.
  */
 #ifndef RHC_SIDECAR_RUN_CPUS_H
 #define RHC_SIDECAR_RUN_CPUS_H

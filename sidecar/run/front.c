@@ -5,13 +5,18 @@
 #include "sidecar/run/supervisor_private.h"
 
 enum {
-	FRONT_CONNS = 128, /* of admin and telemetry together; a newer one makes the oldest give way */
+	FRONT_CONNS =
+		128, /* of admin and telemetry together; a newer one makes the oldest give way */
 	FRONT_CONNS_HARD = 160, /* closed unseen beyond */
 	FRONT_HEAD_MAX = 16384,
 	FRONT_TARGET_MAX = 8192,
 	FRONT_STREAMS_MAX = 16,
-	/* a window of MESSAGE_WINDOW for each answer there can be, and one to read with for each connection */
-	FRONT_BUFS_LARGE = ADMIN_CALLS_MAX * (MESSAGE_WINDOW / BUF_LARGE_SIZE + 1) + FRONT_CONNS_HARD,
+	/*
+	 * a window of MESSAGE_WINDOW for each answer there can be, and one to read with for each
+	 * connection
+	 */
+	FRONT_BUFS_LARGE =
+		ADMIN_CALLS_MAX * (MESSAGE_WINDOW / BUF_LARGE_SIZE + 1) + FRONT_CONNS_HARD,
 	FRONT_BUFS_SMALL = 2 * FRONT_CONNS_HARD,
 };
 #define FRONT_LIVE_NS (5 * NS_PER_S) /* a worker's beat younger than this means alive */
@@ -88,14 +93,16 @@ static void conn_closed(struct http_conn *c, enum stream_error err, const char *
 	a->s->n_conns--;
 }
 
-static const struct http_conn_events conn_events = { .on_message = conn_message, .on_closed = conn_closed };
+static const struct http_conn_events conn_events = { .on_message = conn_message,
+						     .on_closed = conn_closed };
 
 /* Connections that are only held must not keep a probe out. */
 static void make_room(struct supervisor *s)
 {
 	unsigned n = s->n_conns >= FRONT_CONNS ? s->n_conns - FRONT_CONNS + 1 : 0;
 
-	LIST_FOREACH_SAFE(node, &s->conns) {
+	LIST_FOREACH_SAFE(node, &s->conns)
+	{
 		if (n-- == 0)
 			return;
 		http_conn_drain(LIST_ENTRY(node, struct http_conn, node));
@@ -123,7 +130,9 @@ static void open_socket(struct supervisor *s, unsigned i, int fd, enum admin_sur
 {
 	struct admin_socket *a = &s->sockets[i];
 
-	*a = (struct admin_socket){ .s = s, .fd = fd, .admin = { .admin = &s->admin, .surface = surface } };
+	*a = (struct admin_socket){ .s = s,
+				    .fd = fd,
+				    .admin = { .admin = &s->admin, .surface = surface } };
 	if (fd < 0)
 		return;
 	engine_op_init(&a->accept, on_accept);
@@ -161,8 +170,10 @@ int front_open(struct supervisor *s)
 int front_make_io(struct supervisor *s)
 {
 	struct engine_conf conf = { .kind = ENGINE_EPOLL, .bufs = &s->bufs };
-	const struct http_sizes sizes = { .conns = FRONT_CONNS_HARD, .h2_conns = 16, .h2_streams = 256,
-		                          .messages = FRONT_CONNS_HARD + 256 };
+	const struct http_sizes sizes = { .conns = FRONT_CONNS_HARD,
+					  .h2_conns = 16,
+					  .h2_streams = 256,
+					  .messages = FRONT_CONNS_HARD + 256 };
 	int rc = buf_pool_init(&s->bufs, FRONT_BUFS_SMALL, FRONT_BUFS_LARGE);
 
 	list_init(&s->conns);

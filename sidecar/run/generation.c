@@ -10,9 +10,10 @@
 #include "sidecar/run/segment.h"
 #include "sidecar/run/supervisor_private.h"
 
-#define READY_POLL_MIN_NS (2 * NS_PER_MS) /* between looks at workers that are starting */
+#define READY_POLL_MIN_NS (2 * NS_PER_MS)   /* between looks at workers that are starting */
 #define READY_POLL_MAX_NS (100 * NS_PER_MS) /* of those that do not come */
-#define RELOAD_PATIENCE_NS (5 * NS_PER_S) /* for workers that are starting; one that never serves may be replaced */
+#define RELOAD_PATIENCE_NS \
+	(5 * NS_PER_S) /* for workers that are starting; one that never serves may be replaced */
 
 /* ---- which indices ---- */
 
@@ -40,8 +41,12 @@ static int find_places(struct supervisor *s, struct generation *g)
 	for (uint32_t i = 0; i < s->seg.hdr.max_workers && place < s->n_workers; i++) {
 		if (!is_free(s, i))
 			continue;
-		s->children[i] = (struct child){ .s = s, .g = g, .index = i, .place = place++, .control_fd = -1,
-			                         .restart = { .fn = generation_on_restart } };
+		s->children[i] = (struct child){ .s = s,
+						 .g = g,
+						 .index = i,
+						 .place = place++,
+						 .control_fd = -1,
+						 .restart = { .fn = generation_on_restart } };
 		g->n++;
 	}
 	assert(place == s->n_workers);
@@ -51,7 +56,7 @@ static int find_places(struct supervisor *s, struct generation *g)
 /* ---- birth and end of a generation ---- */
 
 int generation_new(struct supervisor *s, const struct config *config, struct upstream_tls *tls,
-                   struct generation **ret)
+		   struct generation **ret)
 {
 	struct generation *g = calloc(1, sizeof(*g));
 	int rc;
@@ -100,8 +105,9 @@ void generation_leave(struct child *c)
 
 static void start_later(struct supervisor *s, struct child *c, int rc)
 {
-	log_event(LOG_WORKER, LOG_ERROR, "worker_fork_failed", LOG_U64("worker", c->index), LOG_ERRNO("error", rc),
-	          LOG_U64("retry_in_ms", config_ms(s->config->supervisor.restart_backoff_max_ns)));
+	log_event(LOG_WORKER, LOG_ERROR, "worker_fork_failed", LOG_U64("worker", c->index),
+		  LOG_ERRNO("error", rc),
+		  LOG_U64("retry_in_ms", config_ms(s->config->supervisor.restart_backoff_max_ns)));
 	timer_set_in(&s->timers, &c->restart, s->config->supervisor.restart_backoff_max_ns);
 }
 
@@ -113,7 +119,8 @@ int generation_start(struct supervisor *s)
 		struct child *c = &s->children[i];
 		int rc = c->g == s->current ? child_start(c) : 0;
 
-		if (rc != 0 && s->engine) /* at the very start there is no loop that could try again */
+		if (rc != 0 &&
+		    s->engine) /* at the very start there is no loop that could try again */
 			start_later(s, c, rc);
 		first = first ? first : rc;
 	}
@@ -178,7 +185,8 @@ void generation_on_ready(struct timer *t)
 		return;
 	if (!all_serving(s)) {
 		timer_set_in(&s->timers, t, s->ready_poll_ns);
-		s->ready_poll_ns = s->ready_poll_ns * 2 < READY_POLL_MAX_NS ? s->ready_poll_ns * 2 : READY_POLL_MAX_NS;
+		s->ready_poll_ns = s->ready_poll_ns * 2 < READY_POLL_MAX_NS ? s->ready_poll_ns * 2
+									    : READY_POLL_MAX_NS;
 		return;
 	}
 	s->current->served = true;
@@ -197,17 +205,18 @@ static void note_key(void *arg, const char *key, bool restart)
 	unsigned *n = arg;
 
 	log_event(LOG_CONFIG, restart ? LOG_WARN : LOG_INFO, "config_changed", LOG_STR("key", key),
-	          LOG_STR("needs", restart ? "restart" : NULL));
+		  LOG_STR("needs", restart ? "restart" : NULL));
 	*n += restart;
 }
 
 static void refused(struct supervisor *s, const char *reason)
 {
 	s->admin.reload_failed = true;
-	rhc_event_put(&s->ring, RHC_EV_config_refused, RHC_NO_UPSTREAM, supervisor_now_ms(), (const uint64_t[5]){ 1 });
+	rhc_event_put(&s->ring, RHC_EV_config_refused, RHC_NO_UPSTREAM, supervisor_now_ms(),
+		      (const uint64_t[5]){ 1 });
 	rhc_ctr_inc(s->counters, RHC_WCTR_reload_fail);
 	log_event(LOG_CONFIG, LOG_ERROR, "reload_refused", LOG_STR("reason", reason),
-	          LOG_STR("instead", "the configuration in force goes on"));
+		  LOG_STR("instead", "the configuration in force goes on"));
 }
 
 /* Into the segment; what does not fit there leaves what was in force. */
@@ -217,12 +226,16 @@ static int declare(struct supervisor *s, const struct config *config)
 	int rc = segment_declare(&s->seg, config, &wake);
 
 	if (rc != 0)
-		(void)segment_declare(&s->seg, s->config, &wake); /* had room before and has it now */
+		(void)segment_declare(&s->seg, s->config,
+				      &wake); /* had room before and has it now */
 	watch_wake(s, wake);
 	return rc;
 }
 
-/* Places first, then the segment, then the processes: the last thing that can be refused comes before any change. */
+/*
+ * Places first, then the segment, then the processes: the last thing that can be refused comes
+ * before any change.
+ */
 static int begin(struct supervisor *s, struct config *config, struct upstream_tls *tls)
 {
 	struct generation *g;
@@ -274,8 +287,8 @@ static struct config *read_config(struct supervisor *s)
 }
 
 /*
- * All or nothing: what is wrong with the new configuration, or cannot be changed while running, leaves the old one in
- * force.  Breakers, slots and counters are the segment's and go on.
+ * All or nothing: what is wrong with the new configuration, or cannot be changed while running,
+ * leaves the old one in force.  Breakers, slots and counters are the segment's and go on.
  */
 static void reload_now(struct supervisor *s)
 {
@@ -295,24 +308,27 @@ static void reload_now(struct supervisor *s)
 	if (rc != 0) {
 		upstream_tls_free(tls, config);
 		config_free(config);
-		refused(s, rc == -ENOSPC ? "more upstreams than shm.max_upstreams: needs a restart" : strerror(-rc));
+		refused(s, rc == -ENOSPC ? "more upstreams than shm.max_upstreams: needs a restart"
+					 : strerror(-rc));
 		return;
 	}
 	s->admin.reload_failed = false;
 	rhc_ctr_inc(s->counters, RHC_WCTR_reload_ok);
-	log_event(LOG_CONFIG, LOG_INFO, "reloaded", LOG_U64("generation", s->current->plan.generation));
+	log_event(LOG_CONFIG, LOG_INFO, "reloaded",
+		  LOG_U64("generation", s->current->plan.generation));
 }
 
 /*
- * The current generation never served, and its places are needed: the one before, which still serves, is in force again
- * until the next one is.
+ * The current generation never served, and its places are needed: the one before, which still
+ * serves, is in force again until the next one is.
  */
 static void roll_back(struct supervisor *s)
 {
-	struct generation *bad = s->current, *before = LIST_ENTRY(bad->node.prev, struct generation, node);
+	struct generation *bad = s->current,
+			  *before = LIST_ENTRY(bad->node.prev, struct generation, node);
 
 	log_event(LOG_CONFIG, LOG_ERROR, "rolled_back", LOG_U64("generation", bad->plan.generation),
-	          LOG_STR("reason", "its workers never served"));
+		  LOG_STR("reason", "its workers never served"));
 	bad->retiring = true;
 	before->retiring = false;
 	s->current = before;
@@ -354,8 +370,9 @@ void generation_reload_if_wanted(struct supervisor *s)
 		return;
 	s->reload_wanted = false;
 	if (!has_room(s))
-		refused(s, "no free worker index: shm.max_workers is less than twice the workers, or a sidecar before this "
-		           "one still drains");
+		refused(s,
+			"no free worker index: shm.max_workers is less than twice the workers, or a sidecar before this "
+			"one still drains");
 	else
 		reload_now(s);
 }
@@ -367,7 +384,8 @@ void generation_reload(struct supervisor *s)
 		return;
 	}
 	if (!s->reload_wanted && must_wait(s))
-		log_event(LOG_CONFIG, LOG_INFO, "reload_waits", LOG_STR("reason", "workers are starting or draining"));
+		log_event(LOG_CONFIG, LOG_INFO, "reload_waits",
+			  LOG_STR("reason", "workers are starting or draining"));
 	s->reload_wanted = true;
 	generation_reload_if_wanted(s);
 }

@@ -5,7 +5,7 @@
 #include "sidecar/base/log.h"
 #include "sidecar/run/supervisor_private.h"
 
-#define KILL_GRACE_NS (5 * NS_PER_S) /* beyond shutdown.max_wait */
+#define KILL_GRACE_NS (5 * NS_PER_S)    /* beyond shutdown.max_wait */
 #define EXIT_GRACE_NS (500 * NS_PER_MS) /* after "at once" */
 
 void lifecycle_set(struct supervisor *s, enum rhc_lifecycle to)
@@ -42,7 +42,8 @@ unsigned lifecycle_running(const struct supervisor *s)
 void lifecycle_drain(struct supervisor *s)
 {
 	if (s->stopping && !timer_armed(&s->deadline))
-		timer_set_in(&s->timers, &s->deadline, s->config->shutdown.max_wait_ns + KILL_GRACE_NS);
+		timer_set_in(&s->timers, &s->deadline,
+			     s->config->shutdown.max_wait_ns + KILL_GRACE_NS);
 	if (s->draining)
 		return;
 	s->draining = true;

@@ -28,7 +28,8 @@ static struct sock_addr addr_of(const struct config_address *a)
 }
 
 /* All workers' sockets of one listener.  Port 0 is decided by the first one. */
-static int open_listener(struct listen_set *s, uint32_t i, const struct config_listener *l, char why[LISTEN_WHY_MAX])
+static int open_listener(struct listen_set *s, uint32_t i, const struct config_listener *l,
+			 char why[LISTEN_WHY_MAX])
 {
 	struct sock_addr addr = addr_of(&l->address);
 	bool shared = l->address.family == AF_UNIX;
@@ -51,7 +52,8 @@ static int open_listener(struct listen_set *s, uint32_t i, const struct config_l
 	return 0;
 }
 
-static int open_own(const struct config_address *a, const char *what, int *ret_fd, char why[LISTEN_WHY_MAX])
+static int open_own(const struct config_address *a, const char *what, int *ret_fd,
+		    char why[LISTEN_WHY_MAX])
 {
 	struct sock_addr addr;
 	int rc;
@@ -63,7 +65,8 @@ static int open_own(const struct config_address *a, const char *what, int *ret_f
 	return rc ? failed(why, what, a->text, rc) : 0;
 }
 
-static int open_admin_socket(struct listen_set *s, const struct config_admin *a, char why[LISTEN_WHY_MAX])
+static int open_admin_socket(struct listen_set *s, const struct config_admin *a,
+			     char why[LISTEN_WHY_MAX])
 {
 	char text[SOCK_TEXT_SIZE];
 	struct sock_addr addr;
@@ -78,12 +81,16 @@ static int open_admin_socket(struct listen_set *s, const struct config_admin *a,
 	return rc ? failed(why, "admin", text, rc) : 0;
 }
 
-int listen_open(struct listen_set *s, const struct config *config, uint32_t workers, char why[LISTEN_WHY_MAX])
+int listen_open(struct listen_set *s, const struct config *config, uint32_t workers,
+		char why[LISTEN_WHY_MAX])
 {
 	int rc = 0;
 
-	*s = (struct listen_set){ .n = config->listeners_len, .workers = workers,
-		                  .admin_fd = -1, .admin_unix_fd = -1, .telemetry_fd = -1 };
+	*s = (struct listen_set){ .n = config->listeners_len,
+				  .workers = workers,
+				  .admin_fd = -1,
+				  .admin_unix_fd = -1,
+				  .telemetry_fd = -1 };
 	s->fd = calloc(s->n ? s->n : 1, sizeof(*s->fd));
 	s->addr = calloc(s->n ? s->n : 1, sizeof(*s->addr));
 	if (!s->fd || !s->addr) {

@@ -1,9 +1,11 @@
 /*
- * sidecar/run/listen.h - the listening sockets: opened once by the supervisor, kept over every death of a worker.
+ * sidecar/run/listen.h - the listening sockets: opened once by the supervisor, kept over every
+ * death of a worker.
  *
- * Shape   For each listener one SO_REUSEPORT socket per worker index, so that a worker's replacement finds the
- *         connections that were waiting; one socket each for admin and telemetry, which the supervisor serves.
- *         Unix sockets know no SO_REUSEPORT: there one socket is shared by all workers.
+ * Shape   For each listener one SO_REUSEPORT socket per worker index, so that a worker's
+ *         replacement finds the connections that were waiting; one socket each for admin and
+ *         telemetry, which the supervisor serves. Unix sockets know no SO_REUSEPORT: there one
+ *         socket is shared by all workers.
  * Owns    The descriptors, until listen_close().
  */
 #ifndef RHC_SIDECAR_RUN_LISTEN_H
@@ -19,15 +21,16 @@
 enum { LISTEN_MAX = CONFIG_LISTENERS_MAX + CONFIG_UPSTREAMS_MAX, LISTEN_WHY_MAX = 256 };
 
 struct listen_set {
-	uint32_t         n; /* data listeners */
-	uint32_t         workers;
-	int            (*fd)[RHC_WORKERS_MAX]; /* [n][workers] */
-	struct sock_addr *addr; /* [n]: what was really bound */
-	int              admin_fd, admin_unix_fd, telemetry_fd; /* -1: none */
+	uint32_t n; /* data listeners */
+	uint32_t workers;
+	int (*fd)[RHC_WORKERS_MAX];                /* [n][workers] */
+	struct sock_addr *addr;                    /* [n]: what was really bound */
+	int admin_fd, admin_unix_fd, telemetry_fd; /* -1: none */
 };
 
 /* 0, or -errno with a sentence in why. */
-int  listen_open(struct listen_set *s, const struct config *config, uint32_t workers, char why[LISTEN_WHY_MAX]);
+int listen_open(struct listen_set *s, const struct config *config, uint32_t workers,
+		char why[LISTEN_WHY_MAX]);
 void listen_close(struct listen_set *s);
 /* The supervisor's copies of the data sockets: workers keep theirs and drain them. */
 void listen_close_data(struct listen_set *s);

@@ -41,13 +41,13 @@ void logging_apply(const struct config_logging *c)
 	enum config_level http = l->h1 > l->h2 ? l->h2 : l->h1; /* the more talkative of the two */
 	const struct {
 		enum log_component c;
-		enum config_level  l;
+		enum config_level l;
 	} rows[] = {
-		{ LOG_CORE, l->core },     { LOG_BREAKER, l->breaker },   { LOG_RETRY, l->retry },
-		{ LOG_POOL, l->pool },     { LOG_UPSTREAM, l->upstream }, { LOG_BULKHEAD, l->bulkhead },
-		{ LOG_IO, l->io },         { LOG_CONFIG, l->config },     { LOG_ADMIN, l->admin },
-		{ LOG_SHM, l->shm },       { LOG_WORKER, l->worker },     { LOG_HEALTH, l->health },
-		{ LOG_HTTP, http },        { LOG_TLS, l->tls },           { LOG_DNS, l->dns },
+		{ LOG_CORE, l->core }, { LOG_BREAKER, l->breaker },   { LOG_RETRY, l->retry },
+		{ LOG_POOL, l->pool }, { LOG_UPSTREAM, l->upstream }, { LOG_BULKHEAD, l->bulkhead },
+		{ LOG_IO, l->io },     { LOG_CONFIG, l->config },     { LOG_ADMIN, l->admin },
+		{ LOG_SHM, l->shm },   { LOG_WORKER, l->worker },     { LOG_HEALTH, l->health },
+		{ LOG_HTTP, http },    { LOG_TLS, l->tls },           { LOG_DNS, l->dns },
 	};
 
 	log_init(STDERR_FILENO, format_of(c->format));
@@ -61,8 +61,9 @@ void logging_findings(const struct findings *f)
 		const struct finding *n = &f->item[i];
 		enum log_level level = n->severity == FINDING_ERROR ? LOG_ERROR : LOG_WARN;
 
-		log_event(LOG_CONFIG, level, "config_finding", LOG_STR("id", n->id), LOG_STR("where", n->where),
-		          LOG_U64("line", n->line), LOG_U64("column", n->column), LOG_STR("message", n->message),
-		          LOG_STR("hint", n->hint), LOG_STR("suggestion", n->suggestion));
+		log_event(LOG_CONFIG, level, "config_finding", LOG_STR("id", n->id),
+			  LOG_STR("where", n->where), LOG_U64("line", n->line),
+			  LOG_U64("column", n->column), LOG_STR("message", n->message),
+			  LOG_STR("hint", n->hint), LOG_STR("suggestion", n->suggestion));
 	}
 }

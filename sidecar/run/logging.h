@@ -8,7 +8,10 @@
 #include "sidecar/config/findings.h"
 
 void logging_apply(const struct config_logging *c);
-/* What was found in a configuration, one event each: once the log has begun everything goes into it, in its form. */
+/*
+ * What was found in a configuration, one event each: once the log has begun everything goes into
+ * it, in its form.
+ */
 void logging_findings(const struct findings *f);
 
 #endif

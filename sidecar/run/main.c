@@ -45,7 +45,10 @@ static int print(const struct options *o)
 	return rc;
 }
 
-/* A configuration that is refused says no form of the log: then it is prose, with the line and a mark under its place. */
+/*
+ * A configuration that is refused says no form of the log: then it is prose, with the line and a
+ * mark under its place.
+ */
 static int run(const struct options *o)
 {
 	struct config *config = NULL;

@@ -6,7 +6,19 @@
 
 extern char **environ;
 
-enum option_id { O_CONFIG, O_SET, O_CHECK, O_PRINT, O_EXPLAIN, O_SCHEMA, O_STATE, O_DISK, O_OUTPUT, O_VERSION, O_HELP };
+enum option_id {
+	O_CONFIG,
+	O_SET,
+	O_CHECK,
+	O_PRINT,
+	O_EXPLAIN,
+	O_SCHEMA,
+	O_STATE,
+	O_DISK,
+	O_OUTPUT,
+	O_VERSION,
+	O_HELP
+};
 
 /* clang-format off */
 static const struct option_row {
@@ -38,8 +50,8 @@ void options_help(void)
 		char left[64];
 
 		snprintf(left, sizeof(left), "%c%c --%s%s%s", rows[i].letter ? '-' : ' ',
-		         rows[i].letter ? rows[i].letter : ' ', rows[i].name, rows[i].arg ? "=" : "",
-		         rows[i].arg ? rows[i].arg : "");
+			 rows[i].letter ? rows[i].letter : ' ', rows[i].name,
+			 rows[i].arg ? "=" : "", rows[i].arg ? rows[i].arg : "");
 		printf("  %-26s  %s\n", left, rows[i].help);
 	}
 	printf("\nsignals: HUP reloads the configuration, TERM drains and ends, a second TERM or INT ends at once,\n"

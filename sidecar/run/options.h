@@ -31,22 +31,25 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = 78 /* EX_CONFIG of sysexit
 
 struct options {
 	enum options_mode mode;
-	const char       *config; /* path */
-	const char       *explain; /* key */
-	const char       *set[CONFIG_OVERRIDES_MAX];
-	size_t            set_len;
-	bool              fresh; /* --state=fresh: begin with a new segment */
-	bool              allow_disk; /* the segment may lie on a disk */
-	bool              json; /* -o json */
+	const char *config;  /* path */
+	const char *explain; /* key */
+	const char *set[CONFIG_OVERRIDES_MAX];
+	size_t set_len;
+	bool fresh;      /* --state=fresh: begin with a new segment */
+	bool allow_disk; /* the segment may lie on a disk */
+	bool json;       /* -o json */
 };
 
 /* 0, or EXIT_USAGE after the sentence was written. */
-int  options_parse(struct options *o, int argc, char **argv);
+int options_parse(struct options *o, int argc, char **argv);
 void options_help(void);
 
 /* The file to read: the option, $RHC_CONFIG, or the default. */
 const char *options_config(const struct options *o);
-/* Read the configuration; what is to be said of it is in f, which the caller has made.  0 or EXIT_CONFIG and *ret NULL. */
+/*
+ * Read the configuration; what is to be said of it is in f, which the caller has made.  0 or
+ * EXIT_CONFIG and *ret NULL.
+ */
 int options_load(const struct options *o, struct config **ret, struct findings *f);
 
 #endif

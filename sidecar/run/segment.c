@@ -60,16 +60,18 @@ uint32_t segment_workers(uint32_t workers)
 	return room_for(4 * workers, SEGMENT_WORKERS_MIN, RHC_WORKERS_MAX);
 }
 
-static struct rhc_segment_opt options_of(const struct options *o, const struct config *config, uint32_t workers,
-                                         const char *path)
+static struct rhc_segment_opt options_of(const struct options *o, const struct config *config,
+					 uint32_t workers, const char *path)
 {
 	struct rhc_segment_opt opt = {
 		.path = path,
-		.shape = { .workers = config->shm.max_workers ? config->shm.max_workers : segment_workers(workers),
-		           .upstreams = config->shm.max_upstreams ? config->shm.max_upstreams :
-		                                                    segment_upstreams(config->upstreams_len + 1),
-		           .slots = config_slots(config),
-		           .ring_len = ring_len(config) },
+		.shape = { .workers = config->shm.max_workers ? config->shm.max_workers
+							      : segment_workers(workers),
+			   .upstreams = config->shm.max_upstreams
+						? config->shm.max_upstreams
+						: segment_upstreams(config->upstreams_len + 1),
+			   .slots = config_slots(config),
+			   .ring_len = ring_len(config) },
 		.mode = 0600,
 		.allow_disk = o->allow_disk,
 		.fresh = o->fresh || !config->shm.adopt,
@@ -87,7 +89,8 @@ static bool default_fails(enum rhc_refuse why)
 	return why == RHC_REFUSE_FS || why == RHC_REFUSE_ABSENT || why == RHC_REFUSE_OPEN;
 }
 
-static int adopt(struct rhc_segment *seg, const struct options *o, const struct config *config, uint32_t workers)
+static int adopt(struct rhc_segment *seg, const struct options *o, const struct config *config,
+		 uint32_t workers)
 {
 	char standard[RHC_PATH_MAX], instead[RHC_PATH_MAX];
 	struct rhc_segment_opt opt = options_of(o, config, workers, config->shm.path);
@@ -103,18 +106,20 @@ static int adopt(struct rhc_segment *seg, const struct options *o, const struct 
 	if (rc != 0 && is_default && default_fails(refusal.why)) {
 		snprintf(instead, sizeof(instead), "/dev/shm/rhc-%s.shm", config->instance);
 		log_event(LOG_SHM, LOG_WARN, "segment_elsewhere", LOG_STR("reason", refusal.text),
-		          LOG_STR("instead", instead));
+			  LOG_STR("instead", instead));
 		opt = options_of(o, config, workers, instead);
 		rc = rhc_segment_adopt(seg, &opt, &refusal);
 	}
 	if (rc != 0) {
-		log_event(LOG_SHM, LOG_ERROR, "segment_refused", LOG_STR("why", rhc_refuse_name(refusal.why)),
-		          LOG_STR("reason", refusal.text), LOG_ERRNO("error", rc));
+		log_event(LOG_SHM, LOG_ERROR, "segment_refused",
+			  LOG_STR("why", rhc_refuse_name(refusal.why)),
+			  LOG_STR("reason", refusal.text), LOG_ERRNO("error", rc));
 		return rc;
 	}
 	if (refusal.aside[0])
-		log_event(LOG_SHM, LOG_WARN, "segment_set_aside", LOG_STR("why", rhc_refuse_name(refusal.aside_why)),
-		          LOG_STR("file", refusal.aside));
+		log_event(LOG_SHM, LOG_WARN, "segment_set_aside",
+			  LOG_STR("why", rhc_refuse_name(refusal.aside_why)),
+			  LOG_STR("file", refusal.aside));
 	return 0;
 }
 
@@ -141,7 +146,8 @@ int segment_declare(struct rhc_segment *seg, const struct config *config, uint64
 	retire_missing(seg, config, gen);
 	rc = upstreams_declare(config, seg, now_ms(), wake, why, sizeof(why));
 	if (rc != 0)
-		log_event(LOG_SHM, LOG_ERROR, "upstream_refused", LOG_STR("reason", why), LOG_ERRNO("error", rc));
+		log_event(LOG_SHM, LOG_ERROR, "upstream_refused", LOG_STR("reason", why),
+			  LOG_ERRNO("error", rc));
 	return rc;
 }
 
@@ -159,9 +165,9 @@ static int clean_and_declare(struct rhc_segment *seg, const struct config *confi
 	rc = segment_declare(seg, config, &wake);
 	if (rc != 0)
 		return rc;
-	log_event(LOG_SHM, LOG_INFO, seg->created ? "segment_created" : "segment_adopted", LOG_STR("path", seg->path),
-	          LOG_U64("bytes", seg->size), LOG_U64("slots_taken_back", sum.slots),
-	          LOG_U64("probes_taken_back", sum.probes));
+	log_event(LOG_SHM, LOG_INFO, seg->created ? "segment_created" : "segment_adopted",
+		  LOG_STR("path", seg->path), LOG_U64("bytes", seg->size),
+		  LOG_U64("slots_taken_back", sum.slots), LOG_U64("probes_taken_back", sum.probes));
 	return 0;
 }
 
@@ -179,7 +185,8 @@ static void describe(struct rhc_segment *seg, const struct config *config)
 	atomic_store(&hdr->lifecycle, RHC_LIFE_STARTING);
 }
 
-int segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config, uint32_t workers)
+int segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config,
+		 uint32_t workers)
 {
 	if (adopt(seg, o, config, workers) != 0)
 		return EXIT_FAILED;
@@ -196,7 +203,9 @@ void segment_lost(const struct rhc_segment *seg)
 	static bool said;
 
 	if (!said)
-		log_event(LOG_SHM, LOG_ERROR, "segment_lost", LOG_STR("path", seg->path),
-		          LOG_STR("reason", "the file was deleted or replaced; limits go on, rhcctl cannot see them"));
+		log_event(
+			LOG_SHM, LOG_ERROR, "segment_lost", LOG_STR("path", seg->path),
+			LOG_STR("reason",
+				"the file was deleted or replaced; limits go on, rhcctl cannot see them"));
 	said = true;
 }

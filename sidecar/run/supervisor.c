@@ -27,11 +27,12 @@ static void say_state(struct supervisor *s)
 	char hash[CONFIG_HASH_TEXT];
 
 	config_hash_text(s->config, hash);
-	log_event(LOG_CORE, LOG_INFO, "state", LOG_U64("lifecycle", s->lifecycle), LOG_BOOL("stopping", s->stopping),
-	          LOG_U64("generation", s->current->plan.generation), LOG_STR("config", hash),
-	          LOG_U64("workers", s->n_workers), LOG_U64("running", lifecycle_running(s)),
-	          LOG_BOOL("reload_waits", s->reload_wanted), LOG_U64("admin_conns", s->n_conns),
-	          LOG_STR("segment", s->seg.path));
+	log_event(LOG_CORE, LOG_INFO, "state", LOG_U64("lifecycle", s->lifecycle),
+		  LOG_BOOL("stopping", s->stopping),
+		  LOG_U64("generation", s->current->plan.generation), LOG_STR("config", hash),
+		  LOG_U64("workers", s->n_workers), LOG_U64("running", lifecycle_running(s)),
+		  LOG_BOOL("reload_waits", s->reload_wanted), LOG_U64("admin_conns", s->n_conns),
+		  LOG_STR("segment", s->seg.path));
 }
 
 static void take_signal(struct supervisor *s, uint32_t signo)
@@ -41,7 +42,8 @@ static void take_signal(struct supervisor *s, uint32_t signo)
 		watch_reap(s);
 		return;
 	case SIGTERM:
-		log_event(LOG_CORE, LOG_INFO, "signal", LOG_STR("name", "SIGTERM"), LOG_BOOL("second", s->stopping));
+		log_event(LOG_CORE, LOG_INFO, "signal", LOG_STR("name", "SIGTERM"),
+			  LOG_BOOL("second", s->stopping));
 		if (s->stopping)
 			lifecycle_stop_now(s);
 		else
@@ -78,7 +80,8 @@ static void on_signals(struct engine *e, struct engine_op *op, int res)
 }
 
 /*
- * From the first moment on: a SIGTERM that comes while we start is taken when the loop begins.  Workers set their own mask.
+ * From the first moment on: a SIGTERM that comes while we start is taken when the loop begins.
+ * Workers set their own mask.
  */
 static void block_signals(void)
 {
@@ -116,16 +119,21 @@ static int choose_engine(struct supervisor *s)
 	char reason[ENGINE_REASON_MAX] = "", text[sizeof(hdr->engine)];
 	int rc = want == CONFIG_ENGINE_EPOLL ? -ENOSYS : engine_probe(reason);
 
-	s->engine_kind = rc == 0 ? want == CONFIG_ENGINE_IO_URING ? ENGINE_URING : ENGINE_AUTO : ENGINE_EPOLL;
+	s->engine_kind = rc == 0 ? want == CONFIG_ENGINE_IO_URING ? ENGINE_URING : ENGINE_AUTO
+				 : ENGINE_EPOLL;
 	if (rc != 0 && want == CONFIG_ENGINE_IO_URING) {
 		log_event(LOG_IO, LOG_ERROR, "io_uring_unavailable", LOG_STR("reason", reason),
-		          LOG_STR("hint", "io.engine: auto falls back to epoll"));
+			  LOG_STR("hint", "io.engine: auto falls back to epoll"));
 		return EXIT_CONFIG;
 	}
 	if (rc != 0 && want == CONFIG_ENGINE_AUTO)
 		log_event(LOG_IO, LOG_WARN, "io_uring_unavailable", LOG_STR("reason", reason),
-		          LOG_STR("instead", "epoll"));
-	snprintf(text, sizeof(text), rc == 0 ? "io_uring" : want == CONFIG_ENGINE_AUTO ? "epoll (%.20s)" : "epoll", reason);
+			  LOG_STR("instead", "epoll"));
+	snprintf(text, sizeof(text),
+		 rc == 0                      ? "io_uring"
+		 : want == CONFIG_ENGINE_AUTO ? "epoll (%.20s)"
+					      : "epoll",
+		 reason);
 	rhc_segment_say(hdr->engine, sizeof(hdr->engine), text);
 	return 0;
 }
@@ -144,7 +152,8 @@ static int make_wakes(struct supervisor *s)
 
 static int say(const char *what, const char *why, int code)
 {
-	log_event(LOG_CORE, LOG_ERROR, "start_failed", LOG_STR("step", what), LOG_STR("reason", why));
+	log_event(LOG_CORE, LOG_ERROR, "start_failed", LOG_STR("step", what),
+		  LOG_STR("reason", why));
 	log_flush();
 	return code;
 }
@@ -177,8 +186,10 @@ static int begin(struct supervisor *s, struct upstream_tls *tls)
 	if (rc != 0)
 		return rc;
 	if ((rc = generation_new(s, s->config, tls, &s->current)) != 0)
-		return say("workers", rc == -EAGAIN ? "no free worker index: a predecessor is still draining" : strerror(-rc),
-		           EXIT_FAILED);
+		return say("workers",
+			   rc == -EAGAIN ? "no free worker index: a predecessor is still draining"
+					 : strerror(-rc),
+			   EXIT_FAILED);
 	if ((rc = generation_start(s)) != 0)
 		return say("workers", strerror(-rc), EXIT_FAILED);
 	if ((rc = front_make_io(s)) != 0)

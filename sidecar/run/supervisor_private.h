@@ -1,5 +1,6 @@
 /*
- * sidecar/run/supervisor_private.h - what the files of the supervisor share; nobody else includes it.
+ * sidecar/run/supervisor_private.h - what the files of the supervisor share; nobody else includes
+ * it.
  *
  * Shape    supervisor.c start, signals, loop, end         lifecycle.c   draining and ending
  *          generation.c configurations and their workers  watch.c       the dead and the silent
@@ -16,48 +17,48 @@
 #include "sidecar/run/stats.h"
 
 struct admin_socket {
-	struct supervisor    *s;
+	struct supervisor *s;
 	struct admin_listener admin;
-	struct engine_op      accept;
-	int                   fd;
+	struct engine_op accept;
+	int fd;
 };
 
 struct supervisor {
 	const struct options *o;
-	const struct config  *config; /* in force */
-	struct list           generations; /* the newest last */
-	struct generation    *current;
-	struct rhc_segment    seg;
+	const struct config *config; /* in force */
+	struct list generations;     /* the newest last */
+	struct generation *current;
+	struct rhc_segment seg;
 	struct rhc_ring_writer ring;
-	_Atomic uint64_t     *counters; /* the supervisor's row of worker counters */
-	struct stats          stats;
-	int                   lock_fd;
-	struct listen_set     listen;
-	int                   wake_fds[RHC_WORKERS_MAX];
-	enum engine_kind      engine_kind;
-	uint32_t              n_workers; /* of one generation */
-	struct child          children[RHC_WORKERS_MAX];
+	_Atomic uint64_t *counters; /* the supervisor's row of worker counters */
+	struct stats stats;
+	int lock_fd;
+	struct listen_set listen;
+	int wake_fds[RHC_WORKERS_MAX];
+	enum engine_kind engine_kind;
+	uint32_t n_workers; /* of one generation */
+	struct child children[RHC_WORKERS_MAX];
 
-	struct engine        *engine;
-	struct buf_pool       bufs;
-	struct timer_wheel    timers;
-	struct http_slabs     slabs;
-	struct http_env       http;
-	struct http_limits    limits;
-	struct list           conns; /* of admin and telemetry, the oldest first */
-	uint32_t              n_conns;
-	struct admin          admin;
-	struct admin_hooks    hooks;
-	struct admin_socket   sockets[3];
-	struct engine_op      signals;
-	int                   signal_fd;
-	struct timer          second, ready, delay, deadline;
-	uint64_t              ready_poll_ns; /* the wait before the next look at workers that start */
-	enum rhc_lifecycle    lifecycle;
-	bool                  reload_wanted; /* as soon as there is room for another generation */
-	bool                  stopping; /* SIGTERM was taken */
-	bool                  draining; /* workers were told */
-	int                   exit_code;
+	struct engine *engine;
+	struct buf_pool bufs;
+	struct timer_wheel timers;
+	struct http_slabs slabs;
+	struct http_env http;
+	struct http_limits limits;
+	struct list conns; /* of admin and telemetry, the oldest first */
+	uint32_t n_conns;
+	struct admin admin;
+	struct admin_hooks hooks;
+	struct admin_socket sockets[3];
+	struct engine_op signals;
+	int signal_fd;
+	struct timer second, ready, delay, deadline;
+	uint64_t ready_poll_ns; /* the wait before the next look at workers that start */
+	enum rhc_lifecycle lifecycle;
+	bool reload_wanted; /* as soon as there is room for another generation */
+	bool stopping;      /* SIGTERM was taken */
+	bool draining;      /* workers were told */
+	int exit_code;
 };
 
 static inline uint64_t supervisor_now_ms(void)
@@ -68,7 +69,10 @@ static inline uint64_t supervisor_now_ms(void)
 /* ---- lifecycle.c ---- */
 
 void lifecycle_set(struct supervisor *s, enum rhc_lifecycle to);
-/* Stop accepting; the workers end when they have nothing left.  The supervisor stays, unless it is stopping. */
+/*
+ * Stop accepting; the workers end when they have nothing left.  The supervisor stays, unless it is
+ * stopping.
+ */
 void lifecycle_drain(struct supervisor *s);
 void lifecycle_stop(struct supervisor *s, bool min_delay);
 void lifecycle_stop_now(struct supervisor *s);
@@ -80,10 +84,14 @@ void lifecycle_tell_all(struct supervisor *s, char what);
 /* ---- generation.c ---- */
 
 /* -ENOMEM; -EAGAIN: not enough indices of the segment are free. */
-int  generation_new(struct supervisor *s, const struct config *config, struct upstream_tls *tls,
-                    struct generation **ret);
-int  generation_start(struct supervisor *s); /* all workers of the current one; -errno of the first fork that failed */
-void generation_leave(struct child *c); /* c belongs to none any more; frees its retired generation with the last one */
+int generation_new(struct supervisor *s, const struct config *config, struct upstream_tls *tls,
+		   struct generation **ret);
+int generation_start(
+	struct supervisor
+		*s); /* all workers of the current one; -errno of the first fork that failed */
+void generation_leave(
+	struct child *
+		c); /* c belongs to none any more; frees its retired generation with the last one */
 void generation_free(struct generation *g);
 void generation_on_ready(struct timer *t);
 void generation_on_restart(struct timer *t);
@@ -101,7 +109,7 @@ void watch_wake(struct supervisor *s, uint64_t mask);
 
 /* ---- front.c ---- */
 
-int front_open(struct supervisor *s); /* 0 or -ENOMEM */
+int front_open(struct supervisor *s);    /* 0 or -ENOMEM */
 int front_make_io(struct supervisor *s); /* engine, buffers, timers; 0 or -errno */
 
 #endif

@@ -15,7 +15,8 @@ void watch_wake(struct supervisor *s, uint64_t mask)
 	uint64_t one = 1;
 
 	for (unsigned i = 0; mask && i < RHC_WORKERS_MAX; i++) {
-		if (mask >> i & 1 && s->wake_fds[i] >= 0 && write(s->wake_fds[i], &one, sizeof(one)) < 0)
+		if (mask >> i & 1 && s->wake_fds[i] >= 0 &&
+		    write(s->wake_fds[i], &one, sizeof(one)) < 0)
 			continue; /* full: it is awake */
 	}
 }
@@ -28,44 +29,53 @@ void watch_take_back(struct supervisor *s, uint32_t index)
 
 	watch_wake(s, wake);
 	if (rc != 0) {
-		log_event(LOG_SHM, LOG_WARN, "reap_postponed", LOG_U64("worker", index), LOG_ERRNO("error", rc));
+		log_event(LOG_SHM, LOG_WARN, "reap_postponed", LOG_U64("worker", index),
+			  LOG_ERRNO("error", rc));
 	} else if (sum.record) {
 		rhc_ctr_inc(s->counters, RHC_WCTR_reaps);
-		log_event(LOG_SHM, LOG_WARN, "worker_reaped", LOG_U64("worker", index), LOG_U64("slots", sum.slots),
-		          LOG_U64("probes", sum.probes), LOG_U64("waiting", sum.waiting));
+		log_event(LOG_SHM, LOG_WARN, "worker_reaped", LOG_U64("worker", index),
+			  LOG_U64("slots", sum.slots), LOG_U64("probes", sum.probes),
+			  LOG_U64("waiting", sum.waiting));
 	}
 }
 
 static void count_end(struct supervisor *s, const struct child *c, int status)
 {
-	rhc_ctr_inc(s->counters, c->hang_told        ? RHC_WCTR_restarts_hang :
-	                         WIFSIGNALED(status) ? RHC_WCTR_restarts_signal :
-	                                               RHC_WCTR_restarts_exit);
+	rhc_ctr_inc(s->counters, c->hang_told          ? RHC_WCTR_restarts_hang
+				 : WIFSIGNALED(status) ? RHC_WCTR_restarts_signal
+						       : RHC_WCTR_restarts_exit);
 }
 
-static void note_end(struct supervisor *s, struct child *c, pid_t pid, int status, uint64_t delay_ns)
+static void note_end(struct supervisor *s, struct child *c, pid_t pid, int status,
+		     uint64_t delay_ns)
 {
 	struct rhc_worker_rec *rec = rhc_seg_worker(&s->seg, c->index);
-	const uint64_t now = supervisor_now_ms(), arg[5] = { (uint64_t)pid, (uint64_t)status, delay_ns / NS_PER_MS };
+	const uint64_t now = supervisor_now_ms(),
+		       arg[5] = { (uint64_t)pid, (uint64_t)status, delay_ns / NS_PER_MS };
 
 	atomic_store(&rec->last_end, rhc_field((uint64_t)status, 48, 16) | rhc_field(now, 0, 48));
 	atomic_fetch_add(&rec->restarts, 1);
 	count_end(s, c, status);
 	rhc_event_put(&s->ring, RHC_EV_worker_restart, RHC_NO_UPSTREAM, now, arg);
-	log_event(LOG_WORKER, LOG_ERROR, "worker_died", LOG_U64("worker", c->index), LOG_U64("pid", pid),
-	          LOG_STR("signal", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL),
-	          LOG_I64("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
-	          LOG_U64("restart_in_ms", delay_ns / NS_PER_MS));
+	log_event(LOG_WORKER, LOG_ERROR, "worker_died", LOG_U64("worker", c->index),
+		  LOG_U64("pid", pid),
+		  LOG_STR("signal", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL),
+		  LOG_I64("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
+		  LOG_U64("restart_in_ms", delay_ns / NS_PER_MS));
 }
 
 static void note_bad_end(struct supervisor *s, const struct child *c, pid_t pid, int status)
 {
 	if (status == 0)
 		return;
-	log_event(LOG_WORKER, LOG_WARN, "worker_ended_badly", LOG_U64("worker", c->index), LOG_U64("pid", pid),
-	          LOG_STR("signal", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL),
-	          LOG_I64("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1));
-	/* killed: by our deadline or the system, and said above; anything else is a bug worth a bad exit code */
+	log_event(LOG_WORKER, LOG_WARN, "worker_ended_badly", LOG_U64("worker", c->index),
+		  LOG_U64("pid", pid),
+		  LOG_STR("signal", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL),
+		  LOG_I64("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1));
+	/*
+	 * killed: by our deadline or the system, and said above; anything else is a bug worth a bad
+	 * exit code
+	 */
 	if (s->draining && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
 		s->exit_code = EXIT_FAILED;
 }
@@ -104,7 +114,8 @@ void watch_reap(struct supervisor *s)
 /* No beat for hang_timeout: its calls are lost anyway, its slots are needed. */
 static void check_hang(struct supervisor *s, struct child *c)
 {
-	uint64_t limit = config_ms(s->config->supervisor.hang_timeout_ns), born = c->born_ns / NS_PER_MS;
+	uint64_t limit = config_ms(s->config->supervisor.hang_timeout_ns),
+		 born = c->born_ns / NS_PER_MS;
 	uint64_t now = supervisor_now_ms(), beat, last;
 
 	if (!c->pid || !limit || c->hang_told)
@@ -115,9 +126,9 @@ static void check_hang(struct supervisor *s, struct child *c)
 		return;
 	c->hang_told = true;
 	rhc_event_put(&s->ring, RHC_EV_worker_hang, RHC_NO_UPSTREAM, now,
-	              (const uint64_t[5]){ (uint64_t)c->pid, now - last });
-	log_event(LOG_WORKER, LOG_ERROR, "worker_hangs", LOG_U64("worker", c->index), LOG_U64("pid", c->pid),
-	          LOG_U64("silent_ms", now - last));
+		      (const uint64_t[5]){ (uint64_t)c->pid, now - last });
+	log_event(LOG_WORKER, LOG_ERROR, "worker_hangs", LOG_U64("worker", c->index),
+		  LOG_U64("pid", c->pid), LOG_U64("silent_ms", now - last));
 	kill(c->pid, SIGKILL);
 }
 

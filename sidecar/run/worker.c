@@ -21,48 +21,49 @@
 
 enum {
 	WORKER_TARGET_MAX = 16384, /* bytes of a request target */
-	WORKER_STREAMS_MAX = 100, /* h2 streams of one downstream connection */
-	WORKER_H2_WINDOW = 65536, /* downstream stream window: what one slow upstream can make us hold */
-	WORKER_CALLS_MAX = 16384, /* calls in flight; beyond: 503 */
-	WORKER_REGISTER_MS = 2000, /* for a peer that cleans up after our predecessor */
+	WORKER_STREAMS_MAX = 100,  /* h2 streams of one downstream connection */
+	WORKER_H2_WINDOW =
+		65536, /* downstream stream window: what one slow upstream can make us hold */
+	WORKER_CALLS_MAX = 16384,     /* calls in flight; beyond: 503 */
+	WORKER_REGISTER_MS = 2000,    /* for a peer that cleans up after our predecessor */
 	WORKER_DRAIN_GRACE_MS = 1000, /* after max_wait: for the aborted connections to close */
 };
 
 struct worker_listener {
-	struct worker           *w;
-	struct engine_op         accept;
-	int                      fd;
-	uint32_t                 n_conns;
-	struct list              conns;
-	struct http_limits       limits;
+	struct worker *w;
+	struct engine_op accept;
+	int fd;
+	uint32_t n_conns;
+	struct list conns;
+	struct http_limits limits;
 	struct exchange_listener exchange;
 };
 
 struct worker {
 	const struct worker_plan *plan;
-	uint32_t                  index, place;
-	struct engine            *engine;
-	struct buf_pool           bufs;
-	struct timer_wheel        timers;
-	struct http_slabs         slabs;
-	struct http_env           http;
-	struct rng                rng;
-	struct rhc_worker         shm;
-	int                       reap_fd;
-	struct upstreams         *upstreams;
-	struct exchange_env       exchange;
-	struct access_log         access;
-	struct worker_listener   *listeners;
-	uint32_t                  n_listeners;
-	uint32_t                  n_conns;
-	struct engine_op          wake, control;
-	int                       control_fd;
-	struct timer              second, deadline;
-	struct engine_stats       told; /* what was added to the counters so far */
-	struct stats              stats; /* the same of the process */
-	uint64_t                  slowest_ns; /* turn since the last tick */
-	bool                      draining, upstreams_drained, over;
-	int                       exit_code;
+	uint32_t index, place;
+	struct engine *engine;
+	struct buf_pool bufs;
+	struct timer_wheel timers;
+	struct http_slabs slabs;
+	struct http_env http;
+	struct rng rng;
+	struct rhc_worker shm;
+	int reap_fd;
+	struct upstreams *upstreams;
+	struct exchange_env exchange;
+	struct access_log access;
+	struct worker_listener *listeners;
+	uint32_t n_listeners;
+	uint32_t n_conns;
+	struct engine_op wake, control;
+	int control_fd;
+	struct timer second, deadline;
+	struct engine_stats told; /* what was added to the counters so far */
+	struct stats stats;       /* the same of the process */
+	uint64_t slowest_ns;      /* turn since the last tick */
+	bool draining, upstreams_drained, over;
+	int exit_code;
 };
 
 static volatile sig_atomic_t got_term;
@@ -119,7 +120,7 @@ static void conn_closed(struct http_conn *c, enum stream_error err, const char *
 	l->n_conns--;
 	l->w->n_conns--;
 	rhc_ctr_inc(l->w->exchange.counters,
-	            c->version == HTTP_2 ? RHC_WCTR_down_h2_closed : RHC_WCTR_down_h1_closed);
+		    c->version == HTTP_2 ? RHC_WCTR_down_h2_closed : RHC_WCTR_down_h1_closed);
 }
 
 static void conn_ready(struct http_conn *c)
@@ -127,7 +128,7 @@ static void conn_ready(struct http_conn *c)
 	struct worker_listener *l = c->owner;
 
 	rhc_ctr_inc(l->w->exchange.counters,
-	            c->version == HTTP_2 ? RHC_WCTR_down_h2_opened : RHC_WCTR_down_h1_opened);
+		    c->version == HTTP_2 ? RHC_WCTR_down_h2_opened : RHC_WCTR_down_h1_opened);
 }
 
 static const struct http_conn_events conn_events = {
@@ -155,23 +156,27 @@ static void serve(struct worker_listener *l, int fd)
 }
 
 /*
- * max_connections is reached.  Left in the backlog it would look like a hang; so it is told, in one packet that a fresh
+ * max_connections is reached.  Left in the backlog it would look like a hang; so it is told, in one
+ *                              packet that a fresh
  * socket always takes, and closed.
  */
 static void refuse(struct worker_listener *l, int fd)
 {
-	static const char body[] = "{\"type\":\"urn:rhc:error:overloaded\",\"title\":\"Sidecar is out of connections\","
-				   "\"status\":503,\"detail\":\"listeners.max_connections is reached\"}";
+	static const char body[] =
+		"{\"type\":\"urn:rhc:error:overloaded\",\"title\":\"Sidecar is out of connections\","
+		"\"status\":503,\"detail\":\"listeners.max_connections is reached\"}";
 	char text[512];
-	int n = snprintf(text, sizeof(text),
-	                 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-	                 "Proxy-Status: %s; error=connection_limit_reached; details=\"overloaded; OM\"\r\n"
-	                 "x-rhc-error: PoolTimeoutError\r\nRetry-After: 1\r\nConnection: close\r\n"
-	                 "Content-Length: %zu\r\n\r\n%s",
-	                 l->w->plan->config->responses.proxy_status.name, sizeof(body) - 1, body);
+	int n = snprintf(
+		text, sizeof(text),
+		"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+		"Proxy-Status: %s; error=connection_limit_reached; details=\"overloaded; OM\"\r\n"
+		"x-rhc-error: PoolTimeoutError\r\nRetry-After: 1\r\nConnection: close\r\n"
+		"Content-Length: %zu\r\n\r\n%s",
+		l->w->plan->config->responses.proxy_status.name, sizeof(body) - 1, body);
 
 	rhc_ctr_inc(l->w->exchange.counters, RHC_WCTR_down_rejected_limit);
-	if (n > 0 && (size_t)n < sizeof(text) && send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+	if (n > 0 && (size_t)n < sizeof(text) &&
+	    send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
 		shutdown(fd, SHUT_WR);
 	engine_close(l->w->engine, fd);
 }
@@ -186,8 +191,8 @@ static void on_accept(struct engine *e, struct engine_op *op, int res)
 	else if (res >= 0)
 		serve(l, res);
 	else if (res != -ECANCELED && res != -EINVAL)
-		log_event(LOG_WORKER, LOG_WARN, "accept_failed", LOG_STR("listener", l->exchange.config->name),
-		          LOG_ERRNO("error", res));
+		log_event(LOG_WORKER, LOG_WARN, "accept_failed",
+			  LOG_STR("listener", l->exchange.config->name), LOG_ERRNO("error", res));
 	if (!op->more && res != -EINVAL)
 		maybe_accept(l);
 }
@@ -209,8 +214,9 @@ static void accept_rest(struct worker_listener *l)
 }
 
 /*
- * true: no socket is listened on any more.  A worker may not end before: an accept that dies with its ring can swallow the
- * wake-up of a connection that the next generation, on the same socket, then does not see.
+ * true: no socket is listened on any more.  A worker may not end before: an accept that dies with
+ * its ring can swallow the wake-up of a connection that the next generation, on the same socket,
+ * then does not see.
  */
 static bool stop_listening(struct worker *w)
 {
@@ -234,7 +240,7 @@ static void each_conn(struct worker *w, void (*fn)(struct http_conn *))
 {
 	for (uint32_t i = 0; i < w->n_listeners; i++) {
 		LIST_FOREACH_SAFE(n, &w->listeners[i].conns)
-			fn(LIST_ENTRY(n, struct http_conn, node));
+		fn(LIST_ENTRY(n, struct http_conn, node));
 	}
 }
 
@@ -245,8 +251,8 @@ static void begin_drain(struct worker *w)
 	w->draining = true;
 	w->exchange.draining = true;
 	rhc_worker_phase(&w->shm, RHC_PHASE_DRAINING);
-	log_event(LOG_WORKER, LOG_INFO, "worker_draining", LOG_U64("worker", w->index), LOG_U64("conns", w->n_conns),
-	          LOG_U64("in_flight", w->exchange.in_flight));
+	log_event(LOG_WORKER, LOG_INFO, "worker_draining", LOG_U64("worker", w->index),
+		  LOG_U64("conns", w->n_conns), LOG_U64("in_flight", w->exchange.in_flight));
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		engine_cancel(w->engine, &w->listeners[i].accept);
 	(void)stop_listening(w);
@@ -262,8 +268,8 @@ static void on_deadline(struct timer *t)
 		w->over = true;
 		return;
 	}
-	log_event(LOG_WORKER, LOG_WARN, "drain_incomplete", LOG_U64("worker", w->index), LOG_U64("conns", w->n_conns),
-	          LOG_U64("in_flight", w->exchange.in_flight));
+	log_event(LOG_WORKER, LOG_WARN, "drain_incomplete", LOG_U64("worker", w->index),
+		  LOG_U64("conns", w->n_conns), LOG_U64("in_flight", w->exchange.in_flight));
 	each_conn(w, http_conn_abort);
 	w->upstreams_drained = true;
 	upstreams_drain(w->upstreams);
@@ -357,7 +363,7 @@ static void on_second(struct timer *t)
 
 	/* a dead peer is the supervisor's business, but a dead supervisor must stop nothing */
 	rhc_ctr_add(w->exchange.counters, RHC_WCTR_reaps,
-	            rhc_reap_all(w->plan->seg, w->reap_fd, w->index, now_ms(w), &sum, &wake));
+		    rhc_reap_all(w->plan->seg, w->reap_fd, w->index, now_ms(w), &sum, &wake));
 	guard_wake_mask(w->upstreams, wake);
 	guard_second(w->upstreams);
 	tell_stats(w);
@@ -383,7 +389,9 @@ static int make_listeners(struct worker *w)
 		list_init(&l->conns);
 		engine_op_init(&l->accept, on_accept);
 		l->limits = (struct http_limits){
-			.head_max = c->max_header_bytes < H1_HEAD_MAX ? (uint32_t)c->max_header_bytes : H1_HEAD_MAX,
+			.head_max = c->max_header_bytes < H1_HEAD_MAX
+					    ? (uint32_t)c->max_header_bytes
+					    : H1_HEAD_MAX,
 			.target_max = WORKER_TARGET_MAX,
 			.streams_max = WORKER_STREAMS_MAX,
 			.header_timeout_ns = c->header_timeout_ns,
@@ -394,13 +402,17 @@ static int make_listeners(struct worker *w)
 		l->exchange = (struct exchange_listener){ .config = c, .env = &w->exchange };
 		if (c->mode == CONFIG_LISTENER_UPSTREAM)
 			l->exchange.upstream = upstreams_by_name(
-				w->upstreams, (struct http_str){ c->upstream, (uint32_t)strlen(c->upstream) });
+				w->upstreams,
+				(struct http_str){ c->upstream, (uint32_t)strlen(c->upstream) });
 		maybe_accept(l);
 	}
 	return 0;
 }
 
-/* How many of what: enough for every connection the configuration allows; memory is touched only when used. */
+/*
+ * How many of what: enough for every connection the configuration allows; memory is touched only
+ * when used.
+ */
 static struct http_sizes sizes_of(const struct config *config)
 {
 	struct http_sizes s = { 0 };
@@ -425,8 +437,12 @@ static int make_io(struct worker *w)
 {
 	const struct config *config = w->plan->config;
 	struct http_sizes sizes = sizes_of(config);
-	struct engine_conf conf = { .kind = w->plan->engine, .bufs = &w->bufs, .sq_entries = config->io.entries };
-	/* each call keeps the buffer of its head, so there are as many small ones as calls can be */
+	struct engine_conf conf = { .kind = w->plan->engine,
+				    .bufs = &w->bufs,
+				    .sq_entries = config->io.entries };
+	/*
+	 * each call keeps the buffer of its head, so there are as many small ones as calls can be
+	 */
 	uint32_t small = sizes.conns > 32768 ? 32768 : sizes.conns < 512 ? 512 : sizes.conns;
 	char reason[ENGINE_REASON_MAX];
 	int rc;
@@ -437,7 +453,8 @@ static int make_io(struct worker *w)
 	if (rc != 0)
 		return rc;
 	if (w->plan->engine == ENGINE_AUTO && reason[0])
-		log_event(LOG_IO, LOG_WARN, "engine_fallback", LOG_U64("worker", w->index), LOG_STR("reason", reason));
+		log_event(LOG_IO, LOG_WARN, "engine_fallback", LOG_U64("worker", w->index),
+			  LOG_STR("reason", reason));
 	timer_wheel_init(&w->timers, engine_now(w->engine));
 	return http_env_init(&w->http, &w->slabs, &sizes, w->engine, &w->bufs, &w->timers);
 }
@@ -470,13 +487,17 @@ static int make_exchange(struct worker *w)
 	return exchange_env_init(&w->exchange, WORKER_CALLS_MAX);
 }
 
-/* A peer's tick may be reaping our predecessor just now: it holds our byte for less than a millisecond, unless it hangs. */
+/*
+ * A peer's tick may be reaping our predecessor just now: it holds our byte for less than a
+ * millisecond, unless it hangs.
+ */
 static int take_index(struct worker *w, const struct rhc_worker_id *id, uint64_t *wake)
 {
 	uint64_t until = clock_ns() / NS_PER_MS + WORKER_REGISTER_MS;
 	int rc;
 
-	while ((rc = rhc_worker_register(&w->shm, w->plan->seg, w->index, id, clock_ns() / NS_PER_MS, wake)) == -EBUSY &&
+	while ((rc = rhc_worker_register(&w->shm, w->plan->seg, w->index, id,
+					 clock_ns() / NS_PER_MS, wake)) == -EBUSY &&
 	       clock_ns() / NS_PER_MS < until)
 		usleep(200);
 	return rc;
@@ -485,7 +506,9 @@ static int take_index(struct worker *w, const struct rhc_worker_id *id, uint64_t
 static int be_registered(struct worker *w)
 {
 	struct stat ns;
-	struct rhc_worker_id id = { .pid = (uint64_t)getpid(), .generation = w->plan->generation, .version = RHC_VERSION };
+	struct rhc_worker_id id = { .pid = (uint64_t)getpid(),
+				    .generation = w->plan->generation,
+				    .version = RHC_VERSION };
 	uint64_t wake = 0;
 	int rc;
 
@@ -501,7 +524,8 @@ static int be_registered(struct worker *w)
 	for (uint32_t i = 0; wake && i < RHC_WORKERS_MAX; i++) {
 		uint64_t one = 1;
 
-		if (wake >> i & 1 && w->plan->wake_fds[i] >= 0 && write(w->plan->wake_fds[i], &one, sizeof(one)) < 0)
+		if (wake >> i & 1 && w->plan->wake_fds[i] >= 0 &&
+		    write(w->plan->wake_fds[i], &one, sizeof(one)) < 0)
 			continue; /* its tick will find out */
 	}
 	rhc_worker_adopt(&w->shm, w->plan->generation);
@@ -510,8 +534,8 @@ static int be_registered(struct worker *w)
 
 static int say_failed(const struct worker *w, const char *what, int rc)
 {
-	log_event(LOG_WORKER, LOG_ERROR, "worker_start_failed", LOG_U64("worker", w->index), LOG_STR("step", what),
-	          LOG_ERRNO("error", rc));
+	log_event(LOG_WORKER, LOG_ERROR, "worker_start_failed", LOG_U64("worker", w->index),
+		  LOG_STR("step", what), LOG_ERRNO("error", rc));
 	log_flush();
 	return EXIT_FAILURE;
 }
@@ -543,8 +567,8 @@ static int be_born(struct worker *w)
 	if ((rc = make_listeners(w)) != 0)
 		return say_failed(w, "listeners", rc);
 	rhc_worker_phase(&w->shm, RHC_PHASE_SERVING);
-	log_event(LOG_WORKER, LOG_INFO, "worker_serving", LOG_U64("worker", w->index), LOG_U64("pid", getpid()),
-	          LOG_STR("engine", engine_name(w->engine)));
+	log_event(LOG_WORKER, LOG_INFO, "worker_serving", LOG_U64("worker", w->index),
+		  LOG_U64("pid", getpid()), LOG_STR("engine", engine_name(w->engine)));
 	log_flush();
 	return 0;
 }
@@ -583,8 +607,8 @@ static void turn(struct worker *w)
 }
 
 /*
- * Everything that is open dies with the process; the shared words are given back in good order first, so that nobody has to
- * reap after a clean end.
+ * Everything that is open dies with the process; the shared words are given back in good order
+ * first, so that nobody has to reap after a clean end.
  */
 static int be_gone(struct worker *w)
 {
@@ -593,14 +617,16 @@ static int be_gone(struct worker *w)
 	access_close(&w->access);
 	rhc_worker_phase(&w->shm, RHC_PHASE_STOPPING);
 	tell_stats(w);
-	log_event(LOG_WORKER, LOG_INFO, "worker_stopped", LOG_U64("worker", w->index), LOG_U64("conns", w->n_conns));
+	log_event(LOG_WORKER, LOG_INFO, "worker_stopped", LOG_U64("worker", w->index),
+		  LOG_U64("conns", w->n_conns));
 	log_flush();
 	stats_end(w->exchange.counters);
 	rhc_worker_unregister(&w->shm, clock_ns() / NS_PER_MS, &wake);
 	for (uint32_t i = 0; wake && i < RHC_WORKERS_MAX; i++) {
 		uint64_t one = 1;
 
-		if (wake >> i & 1 && w->plan->wake_fds[i] >= 0 && write(w->plan->wake_fds[i], &one, sizeof(one)) < 0)
+		if (wake >> i & 1 && w->plan->wake_fds[i] >= 0 &&
+		    write(w->plan->wake_fds[i], &one, sizeof(one)) < 0)
 			continue;
 	}
 	return w->exit_code;

@@ -16,30 +16,30 @@
 
 enum { RIG_ANSWER = 24 << 20, RIG_BUFS = 512 };
 
-#define RIG_CONFIG                                                                                                        \
-	"version: 1\n"                                                                                                    \
+#define RIG_CONFIG     \
+	"version: 1\n" \
 	"upstreams: {orders: {url: \"http://127.0.0.1:9\"}, billing: {url: \"http://127.0.0.1:9\"}}\n"
 
 struct asked {
 	struct message m;
 	unsigned status;
-	char     type[80], allow[32], challenge[32];
-	char    *body;
-	size_t   n;
+	char type[80], allow[32], challenge[32];
+	char *body;
+	size_t n;
 	uint64_t length; /* as the head says */
-	bool     ended, released;
+	bool ended, released;
 	uint32_t consumed;
 };
 
 static struct rig {
-	struct config     *config;
-	struct buf_pool    bufs;
+	struct config *config;
+	struct buf_pool bufs;
 	struct timer_wheel timers;
-	struct http_env    http;
-	struct admin       admin;
+	struct http_env http;
+	struct admin admin;
 	struct admin_hooks hooks;
-	unsigned           drains, quits, checks;
-	bool               live;
+	unsigned drains, quits, checks;
+	bool live;
 } rig;
 
 /* ---- the supervisor's side ---- */
@@ -90,8 +90,11 @@ static inline void rig_start(const char *more)
 	rig.http.timers = &rig.timers;
 	rig.http.stream.bufs = &rig.bufs;
 	rig.hooks = (struct admin_hooks){ rig_drain, rig_quit, rig_health, rig_live, NULL };
-	rig.admin = (struct admin){ .config = rig.config, .seg = &fx.seg, .lock_fd = fx.lock_fd, .http = &rig.http,
-		                    .hooks = &rig.hooks };
+	rig.admin = (struct admin){ .config = rig.config,
+				    .seg = &fx.seg,
+				    .lock_fd = fx.lock_fd,
+				    .http = &rig.http,
+				    .hooks = &rig.hooks };
 	cr_assert_eq(admin_init(&rig.admin), 0);
 }
 
@@ -158,17 +161,18 @@ static inline void rig_release(struct message *m)
 	CONTAINER_OF(m, struct asked, m)->released = true;
 }
 
-static const struct message_ops rig_ops = { rig_send_head, rig_send_body, rig_send_end, rig_consume, rig_release };
+static const struct message_ops rig_ops = { rig_send_head, rig_send_body, rig_send_end, rig_consume,
+					    rig_release };
 
 struct question {
 	enum admin_surface surface;
-	enum http_method   method;
-	const char        *path, *host, *body;
-	const char        *header, *value; /* one more field */
+	enum http_method method;
+	const char *path, *host, *body;
+	const char *header, *value; /* one more field */
 };
 
 static struct http_field rig_fields[2];
-static struct http_head  rig_head;
+static struct http_head rig_head;
 
 static inline struct http_str rig_str(const char *s)
 {
@@ -181,15 +185,19 @@ static inline void ask_head(struct asked *a, const struct question *q, struct ad
 	a->body = malloc(RIG_ANSWER);
 	cr_assert_not_null(a->body);
 	a->m.ops = &rig_ops;
-	rig_head = (struct http_head){ .fields = rig_fields, .fields_max = 2, .method = q->method, .path = rig_str(q->path),
-		                       .authority = rig_str(q->host) };
+	rig_head = (struct http_head){ .fields = rig_fields,
+				       .fields_max = 2,
+				       .method = q->method,
+				       .path = rig_str(q->path),
+				       .authority = rig_str(q->host) };
 	if (q->header)
 		cr_assert_eq(http_head_add(&rig_head,
-		                           strcmp(q->header, "authorization") == 0 ? HTTP_FIELD_AUTHORIZATION :
-		                           strcmp(q->header, "accept") == 0        ? HTTP_FIELD_ACCEPT :
-		                                                                     HTTP_FIELD_OTHER,
-		                           rig_str(q->header), rig_str(q->value)),
-		             0);
+					   strcmp(q->header, "authorization") == 0
+						   ? HTTP_FIELD_AUTHORIZATION
+					   : strcmp(q->header, "accept") == 0 ? HTTP_FIELD_ACCEPT
+									      : HTTP_FIELD_OTHER,
+					   rig_str(q->header), rig_str(q->value)),
+			     0);
 	*l = (struct admin_listener){ &rig.admin, q->surface };
 	admin_message(l, &a->m);
 	cr_assert_not_null(a->m.ev);

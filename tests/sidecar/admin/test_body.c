@@ -8,16 +8,17 @@
 
 static const struct {
 	const char *text;
-	bool        good;
+	bool good;
 	const char *reason;
-	uint64_t    ttl;
+	uint64_t ttl;
 } rows[] = {
 	{ "", true, "", 0 },
 	{ " \r\n\t", true, "", 0 },
 	{ "{}", true, "", 0 },
 	{ "{ }", true, "", 0 },
 	{ "{\"reason\":\"deploy 42\"}", true, "deploy 42", 0 },
-	{ " { \"ttl_seconds\" : 900 , \"reason\" : \"\\u00e9\\n\\\"x\\\\\" } ", true, "\xc3\xa9\n\"x\\", 900 },
+	{ " { \"ttl_seconds\" : 900 , \"reason\" : \"\\u00e9\\n\\\"x\\\\\" } ", true,
+	  "\xc3\xa9\n\"x\\", 900 },
 	{ "{\"ttl_seconds\":2592000}", true, "", 2592000 },
 	{ "{\"reason\":\"\\u20ac\"}", true, "\xe2\x82\xac", 0 },
 	{ "{\"ttl_seconds\":2592001}", false, "", 0 },
@@ -91,7 +92,8 @@ Test(body, no_byte_behind_its_end_is_read)
 		char *at = page + 4096 - n;
 
 		memcpy(at, good, n);
-		cr_expect_eq(body_parse(at, n, &b, &why), n == 0 || n == sizeof(good) - 1, "%zu bytes", n);
+		cr_expect_eq(body_parse(at, n, &b, &why), n == 0 || n == sizeof(good) - 1,
+			     "%zu bytes", n);
 	}
 }
 

@@ -36,8 +36,10 @@ Test(metrics, every_group_of_counters_has_a_family_or_is_told_elsewhere_and_no_f
 		struct rhc_desc d;
 
 		rhc_desc_make(i, &d);
-		if (i < RHC_CTR_NAMED || (i >= RHC_CTR_COUNT && i < (uint32_t)RHC_CTR_COUNT + RHC_WCTR_COUNT))
-			cr_expect(is_exported(d.group), "%s of shm/counters.def is not in metrics.def", d.group);
+		if (i < RHC_CTR_NAMED ||
+		    (i >= RHC_CTR_COUNT && i < (uint32_t)RHC_CTR_COUNT + RHC_WCTR_COUNT))
+			cr_expect(is_exported(d.group),
+				  "%s of shm/counters.def is not in metrics.def", d.group);
 	}
 	for (size_t k = 0; k < ARRAY_LEN(exported); k++) {
 		bool found = false;
@@ -59,14 +61,14 @@ Test(metrics, every_group_of_counters_has_a_family_or_is_told_elsewhere_and_no_f
 enum { FAMILIES = 256, SERIES = 131072 };
 
 struct reader {
-	bool  open;
-	char  family[96], type[16];
-	char  seen[FAMILIES][96];
+	bool open;
+	char family[96], type[16];
+	char seen[FAMILIES][96];
 	unsigned n_seen;
 	char *series[SERIES];
 	unsigned n_series;
-	bool  eof;
-	char  bucket_of[256]; /* the series whose buckets are being read */
+	bool eof;
+	char bucket_of[256]; /* the series whose buckets are being read */
 	double last_le, last_count;
 };
 
@@ -114,12 +116,15 @@ static void read_meta(struct reader *r, const char *line)
 		cr_assert_str_eq(name, r->family, "TYPE after the HELP of another: %s", line);
 		snprintf(r->type, sizeof(r->type), "%s", type);
 		if (strcmp(type, "counter") == 0)
-			cr_assert_eq(strlen(name) > 6 && strcmp(name + strlen(name) - 6, "_total") == 0, !r->open, "%s", line);
+			cr_assert_eq(strlen(name) > 6 &&
+					     strcmp(name + strlen(name) - 6, "_total") == 0,
+				     !r->open, "%s", line);
 		return;
 	}
 	cr_assert_eq(sscanf(line, "# HELP %95s", name), 1, "%s", line);
 	for (unsigned i = 0; i < r->n_seen; i++)
-		cr_assert_str_neq(r->seen[i], name, "the family came before: its series are not together");
+		cr_assert_str_neq(r->seen[i], name,
+				  "the family came before: its series are not together");
 	cr_assert_lt(r->n_seen, (unsigned)FAMILIES);
 	memcpy(r->seen[r->n_seen++], name, sizeof(name));
 	memcpy(r->family, name, sizeof(name));
@@ -130,7 +135,8 @@ static const char *suffix_of(const struct reader *r, const char *name, size_t n)
 {
 	size_t f = strlen(r->family);
 
-	cr_assert(n >= f && memcmp(name, r->family, f) == 0, "%.*s stands under %s", (int)n, name, r->family);
+	cr_assert(n >= f && memcmp(name, r->family, f) == 0, "%.*s stands under %s", (int)n, name,
+		  r->family);
 	return name + f;
 }
 
@@ -170,13 +176,16 @@ static void read_sample(struct reader *r, char *line)
 	suffix = suffix_of(r, line, n);
 	s = (size_t)(line + n - suffix);
 	if (strcmp(r->type, "counter") == 0) {
-		cr_assert(r->open ? s == 6 && memcmp(suffix, "_total", 6) == 0 : s == 0, "%s", line);
+		cr_assert(r->open ? s == 6 && memcmp(suffix, "_total", 6) == 0 : s == 0, "%s",
+			  line);
 		cr_assert_geq(v, 0);
 	} else if (strcmp(r->type, "histogram") == 0) {
 		if (s == 7 && memcmp(suffix, "_bucket", 7) == 0)
 			read_bucket(r, line, line + n, v);
 		else
-			cr_assert((s == 4 && memcmp(suffix, "_sum", 4) == 0) || (s == 6 && memcmp(suffix, "_count", 6) == 0), "%s", line);
+			cr_assert((s == 4 && memcmp(suffix, "_sum", 4) == 0) ||
+					  (s == 6 && memcmp(suffix, "_count", 6) == 0),
+				  "%s", line);
 	} else {
 		cr_assert_str_eq(r->type, "gauge", "%s", line);
 		cr_assert_eq(s, 0, "%s", line);
@@ -293,9 +302,13 @@ Test(metrics, counters_of_all_workers_and_of_the_supervisor_are_added_up)
 	rhc_ctr_add(rhc_seg_wctr(&fx.seg, rhc_row_admin(&fx.seg)), RHC_WCTR_cpu_ns, 500000000);
 	rhc_ctr_add(rhc_seg_ctr(&fx.seg, 0, fx.up), RHC_CTR_ns_ttfb, 1000000001);
 	metrics_write(&rig.admin, &t, false);
-	cr_expect(strstr(t.p, "rhc_requests_total{upstream=\"orders\",source=\"upstream\",code=\"2xx\"} 7\n"));
+	cr_expect(strstr(
+		t.p,
+		"rhc_requests_total{upstream=\"orders\",source=\"upstream\",code=\"2xx\"} 7\n"));
 	cr_expect(strstr(t.p, "\nprocess_cpu_seconds_total 2\n"));
-	cr_expect(strstr(t.p, "rhc_request_phase_seconds_total{upstream=\"orders\",phase=\"ttfb\"} 1.000000001\n"));
+	cr_expect(strstr(
+		t.p,
+		"rhc_request_phase_seconds_total{upstream=\"orders\",phase=\"ttfb\"} 1.000000001\n"));
 	text_fini(&t);
 }
 
@@ -328,11 +341,14 @@ Test(metrics, as_many_upstreams_as_there_can_be_fit_into_an_answer)
 		name[RHC_NAME_MAX] = 0;
 		name[0] = (char)('a' + i / 26);
 		name[1] = (char)('a' + i % 26);
-		cr_assert_eq(rhc_upstream_declare(&fx.seg, name, &fx_policy, fx.now, &fx.up, &fx.wake), 0);
+		cr_assert_eq(
+			rhc_upstream_declare(&fx.seg, name, &fx_policy, fx.now, &fx.up, &fx.wake),
+			0);
 	}
 	began = clock_ns();
 	metrics_write(&rig.admin, &t, true);
-	fprintf(stderr, "%zu bytes in %llu ms\n", t.n, (unsigned long long)((clock_ns() - began) / NS_PER_MS));
+	fprintf(stderr, "%zu bytes in %llu ms\n", t.n,
+		(unsigned long long)((clock_ns() - began) / NS_PER_MS));
 	parse(&r, &t, true);
 	text_fini(&t);
 }

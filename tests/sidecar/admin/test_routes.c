@@ -29,25 +29,25 @@ static void expect(const struct question *q, unsigned status, const char *type)
 	struct asked a;
 
 	ask(&a, q);
-	cr_expect_eq(a.status, status, "%d %s (host %s): %u %.*s", q->method, q->path, q->host ? q->host : "-", a.status,
-	             (int)(a.n < 200 ? a.n : 200), a.body);
+	cr_expect_eq(a.status, status, "%d %s (host %s): %u %.*s", q->method, q->path,
+		     q->host ? q->host : "-", a.status, (int)(a.n < 200 ? a.n : 200), a.body);
 	if (type)
 		cr_expect(strncmp(a.type, type, strlen(type)) == 0, "%s is %s", q->path, a.type);
 	cr_expect(a.released, "%s is not released", q->path);
 	if (q->method == HTTP_METHOD_HEAD)
 		cr_expect_eq(a.n, 0, "HEAD has a body");
 	else
-		cr_expect_eq(a.length, a.n, "%s has %zu of %llu bytes", q->path, a.n, (unsigned long long)a.length);
+		cr_expect_eq(a.length, a.n, "%s has %zu of %llu bytes", q->path, a.n,
+			     (unsigned long long)a.length);
 	if (a.status == 405)
 		cr_expect(a.allow[0], "405 without Allow");
 	asked_free(&a);
 }
 
-
 static const struct {
 	struct question q;
-	unsigned        status;
-	const char     *type;
+	unsigned status;
+	const char *type;
 } rows[] = {
 	/* probes and metrics are everywhere */
 	{ { T, GET, "/live", "pod:4642" }, 200, "text/plain" },
@@ -60,7 +60,9 @@ static const struct {
 	{ { T, GET, "/metrics", "pod" }, 200, "text/plain; version=0.0.4" },
 	{ { T, HEAD, "/metrics", "pod" }, 200, "text/plain; version=0.0.4" },
 	{ { L, GET, "/metrics", "127.0.0.1:4641" }, 200, "text/plain; version=0.0.4" },
-	{ { T, GET, "/metrics", "pod", NULL, "accept", "application/openmetrics-text; version=1.0.0" }, 200,
+	{ { T, GET, "/metrics", "pod", NULL, "accept",
+	    "application/openmetrics-text; version=1.0.0" },
+	  200,
 	  "application/openmetrics-text; version=1.0.0" },
 	{ { T, POST, "/live", "pod" }, 405, "application/problem+json" },
 	{ { T, POST, "/metrics", "pod" }, 405, "application/problem+json" },
@@ -81,16 +83,22 @@ static const struct {
 	{ { L, GET, "/api/v1/breakers", "localhost" }, 200, "application/json" },
 	{ { L, GET, "/api/v1/bulkheads", "localhost" }, 200, "application/json" },
 	{ { L, GET, "/api/v1/workers", "localhost" }, 200, "application/json" },
-	{ { L, GET, "/api/v1/events?limit=3&type=breaker&upstream=orders&since=60", "localhost" }, 200, "application/json" },
+	{ { L, GET, "/api/v1/events?limit=3&type=breaker&upstream=orders&since=60", "localhost" },
+	  200,
+	  "application/json" },
 	{ { L, GET, "/api/v1/events?limit=0", "localhost" }, 400, "application/problem+json" },
 	{ { L, GET, "/api/v1/events?limit=1001", "localhost" }, 400, "application/problem+json" },
 	{ { L, GET, "/api/v1/events?limit=", "localhost" }, 400, "application/problem+json" },
 	{ { L, GET, "/api/v1/events?since=-1", "localhost" }, 400, "application/problem+json" },
-	{ { L, GET, "/api/v1/events?since=99999999999", "localhost" }, 400, "application/problem+json" },
+	{ { L, GET, "/api/v1/events?since=99999999999", "localhost" },
+	  400,
+	  "application/problem+json" },
 	{ { L, PUT, "/api/v1/status", "localhost" }, 405, "application/problem+json" },
 	{ { L, GET, "/drain", "localhost" }, 405, "application/problem+json" },
 	{ { L, HEAD, "/quitquitquit", "localhost" }, 405, "application/problem+json" },
-	{ { L, GET, "/api/v1/breakers/orders/reset", "localhost" }, 405, "application/problem+json" },
+	{ { L, GET, "/api/v1/breakers/orders/reset", "localhost" },
+	  405,
+	  "application/problem+json" },
 	{ { L, GET, "/api/v1/breakers/", "localhost" }, 404, "application/problem+json" },
 	{ { L, GET, "/api/v1/breakers/orders", "localhost" }, 404, "application/problem+json" },
 	/* DNS rebinding */
@@ -102,21 +110,35 @@ static const struct {
 	{ { L, GET, "/live", "127.evil.example" }, 403, NULL },
 	{ { L, GET, "/live", "localhost.evil.example" }, 403, NULL },
 	{ { L, GET, "/api/v1/status", "evil.example:4641" }, 403, NULL },
-	{ { L, GET, "/live", "127.0.0.1.evil.example.of.a.name.that.is.longer.than.an.address.can.be" }, 403, NULL },
+	{ { L, GET, "/live",
+	    "127.0.0.1.evil.example.of.a.name.that.is.longer.than.an.address.can.be" },
+	  403,
+	  NULL },
 	/* changes: by the socket alone, unless it is said otherwise */
 	{ { L, POST, "/drain", "localhost", NULL, "x-rhc-admin", "1" }, 403, NULL },
-	{ { L, POST, "/api/v1/breakers/orders/reset", "localhost", NULL, "x-rhc-admin", "1" }, 403, NULL },
+	{ { L, POST, "/api/v1/breakers/orders/reset", "localhost", NULL, "x-rhc-admin", "1" },
+	  403,
+	  NULL },
 	{ { S, POST, "/api/v1/breakers/orders/open", "admin" }, 200, "application/json" },
 	{ { S, POST, "/api/v1/breakers/orders/reset", "admin", "{}" }, 200, "application/json" },
-	{ { S, POST, "/api/v1/breakers/orders/isolate", "admin", "{\"reason\":\"provider is down\",\"ttl_seconds\":60}" }, 200, NULL },
-	{ { S, POST, "/api/v1/breakers/orders/disable", "admin", "{\"ttl_seconds\":60}" }, 200, NULL },
+	{ { S, POST, "/api/v1/breakers/orders/isolate", "admin",
+	    "{\"reason\":\"provider is down\",\"ttl_seconds\":60}" },
+	  200,
+	  NULL },
+	{ { S, POST, "/api/v1/breakers/orders/disable", "admin", "{\"ttl_seconds\":60}" },
+	  200,
+	  NULL },
 	{ { S, POST, "/api/v1/breakers/orders/open", "admin", "{\"ttl_seconds\":60}" }, 400, NULL },
 	{ { S, POST, "/api/v1/breakers/orders/open", "admin", "{\"force\":1}" }, 400, NULL },
 	{ { S, POST, "/api/v1/breakers/orders/explode", "admin" }, 404, NULL },
 	{ { S, POST, "/api/v1/breakers/orders/", "admin" }, 404, NULL },
 	{ { S, POST, "/api/v1/breakers//reset", "admin" }, 404, NULL },
 	{ { S, POST, "/api/v1/breakers/nobody/reset", "admin" }, 404, NULL },
-	{ { S, POST, "/api/v1/breakers/a-name-that-is-longer-than-any-upstream-can-have-really/reset", "admin" }, 404, NULL },
+	{ { S, POST,
+	    "/api/v1/breakers/a-name-that-is-longer-than-any-upstream-can-have-really/reset",
+	    "admin" },
+	  404,
+	  NULL },
 	{ { S, POST, "/drain", "admin" }, 200, "text/plain" },
 	{ { S, POST, "/quitquitquit", "admin" }, 200, "text/plain" },
 	{ { S, POST, "/shutdown", "admin", "some body" }, 200, "text/plain" },
@@ -150,12 +172,16 @@ Test(routes, a_reason_is_kept_where_everybody_looks_for_it)
 {
 	struct asked a;
 
-	ask(&a, &(struct question){ S, POST, "/api/v1/breakers/orders/isolate", "admin", "{\"reason\":\"we \\u00fcbten\"}" });
+	ask(&a, &(struct question){ S, POST, "/api/v1/breakers/orders/isolate", "admin",
+				    "{\"reason\":\"we \\u00fcbten\"}" });
 	cr_assert_eq(a.status, 200);
-	cr_assert(says(&a, "\"kind\":\"Breaker\"") && says(&a, "\"state\":\"isolated\""), "%.*s", (int)a.n, a.body);
+	cr_assert(says(&a, "\"kind\":\"Breaker\"") && says(&a, "\"state\":\"isolated\""), "%.*s",
+		  (int)a.n, a.body);
 	asked_free(&a);
 	ask(&a, &(struct question){ S, GET, "/api/v1/breakers", "admin" });
-	cr_assert(says(&a, "\"reason\":\"we \xc3\xbc" "bten\""), "%.*s", (int)a.n, a.body);
+	cr_assert(says(&a, "\"reason\":\"we \xc3\xbc"
+			   "bten\""),
+		  "%.*s", (int)a.n, a.body);
 	asked_free(&a);
 	ask(&a, &(struct question){ S, GET, "/api/v1/events?upstream=orders&limit=2", "admin" });
 	cr_assert(says(&a, "\"type\":\"override_done\""), "%.*s", (int)a.n, a.body);
@@ -197,7 +223,8 @@ Test(routes, a_change_waits_for_the_end_of_its_body)
 
 Test(routes, an_asker_that_neither_sends_nor_reads_is_left)
 {
-	struct question reads = { T, GET, "/metrics", "pod" }, sends = { S, POST, "/drain", "admin", "{}" };
+	struct question reads = { T, GET, "/metrics", "pod" },
+			sends = { S, POST, "/drain", "admin", "{}" };
 	struct admin_listener l[2];
 	struct asked a[2];
 
@@ -282,8 +309,10 @@ Test(routes_loopback, a_change_over_tcp_needs_the_header_that_no_web_page_can_se
 {
 	rig_start(LOOPBACK);
 	expect(&(struct question){ L, POST, "/drain", "localhost" }, 403, NULL);
-	expect(&(struct question){ L, POST, "/drain", "localhost", NULL, "x-rhc-admin", "0" }, 403, NULL);
-	expect(&(struct question){ L, POST, "/drain", "localhost", NULL, "X-RHC-Admin", "1" }, 200, NULL);
+	expect(&(struct question){ L, POST, "/drain", "localhost", NULL, "x-rhc-admin", "0" }, 403,
+	       NULL);
+	expect(&(struct question){ L, POST, "/drain", "localhost", NULL, "X-RHC-Admin", "1" }, 200,
+	       NULL);
 	expect(&(struct question){ S, POST, "/drain", "admin" }, 200, NULL);
 	cr_expect_eq(rig.drains, 2);
 }
@@ -291,7 +320,8 @@ Test(routes_loopback, a_change_over_tcp_needs_the_header_that_no_web_page_can_se
 Test(routes_loopback, mutations_off_is_off_on_every_surface)
 {
 	rig_start(OFF);
-	expect(&(struct question){ L, POST, "/drain", "localhost", NULL, "x-rhc-admin", "1" }, 403, NULL);
+	expect(&(struct question){ L, POST, "/drain", "localhost", NULL, "x-rhc-admin", "1" }, 403,
+	       NULL);
 	expect(&(struct question){ S, POST, "/drain", "admin" }, 403, NULL);
 	expect(&(struct question){ S, POST, "/api/v1/breakers/orders/open", "admin" }, 403, NULL);
 	cr_expect_eq(rig.drains, 0);

@@ -15,13 +15,16 @@ static const struct config_supervisor rule = {
 	.restart_backoff_max_ns = 30 * NS_PER_S,
 };
 
-Test(children, the_first_death_is_answered_at_once_and_those_that_follow_with_doubling_waits_up_to_the_limit)
+Test(children,
+     the_first_death_is_answered_at_once_and_those_that_follow_with_doubling_waits_up_to_the_limit)
 {
-	static const uint64_t want_ms[] = { 0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000 };
+	static const uint64_t want_ms[] = { 0,    100,  200,   400,   800,   1600,
+					    3200, 6400, 12800, 25600, 30000, 30000 };
 	struct child c = { .born_ns = 1000 };
 
 	for (size_t i = 0; i < sizeof(want_ms) / sizeof(want_ms[0]); i++)
-		cr_expect_eq(child_backoff_ns(&c, &rule, 2000), want_ms[i] * NS_PER_MS, "death %zu", i + 1);
+		cr_expect_eq(child_backoff_ns(&c, &rule, 2000), want_ms[i] * NS_PER_MS, "death %zu",
+			     i + 1);
 }
 
 Test(children, a_life_longer_than_the_longest_wait_begins_anew)
@@ -39,7 +42,8 @@ Test(children, waits_do_not_overflow_after_very_many_deaths)
 
 	cr_expect_eq(child_backoff_ns(&c, &rule, 1), 30 * NS_PER_S);
 	cr_expect_eq(child_backoff_ns(&c, &rule, 1), 30 * NS_PER_S);
-	cr_expect_eq(child_backoff_ns(&c, &rule, 1), 30 * NS_PER_S, "the count does not begin anew");
+	cr_expect_eq(child_backoff_ns(&c, &rule, 1), 30 * NS_PER_S,
+		     "the count does not begin anew");
 }
 
 static void pair(int fd[2])
@@ -81,10 +85,12 @@ static void fill(struct child *c)
 {
 	for (int i = 0; i < 100000; i++)
 		child_tell(c, WORKER_HEALTH);
-	cr_assert(send(c->control_fd, "x", 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "the channel is not full");
+	cr_assert(send(c->control_fd, "x", 1, MSG_DONTWAIT) < 0 && errno == EAGAIN,
+		  "the channel is not full");
 }
 
-Test(children, a_worker_that_does_not_read_is_asked_to_drain_by_a_signal_and_otherwise_left_alone, .timeout = 20)
+Test(children, a_worker_that_does_not_read_is_asked_to_drain_by_a_signal_and_otherwise_left_alone,
+     .timeout = 20)
 {
 	struct child c = { 0 };
 	int fd[2], status;

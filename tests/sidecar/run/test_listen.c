@@ -31,9 +31,9 @@ static void load(const char *more)
 	struct findings f;
 
 	src.len = (size_t)snprintf(text, sizeof(text),
-	                           "version: 1\nupstreams: {a: {url: \"http://127.0.0.1:9\"}}\n"
-	                           "telemetry: {address: \"127.0.0.1:2\"}\n%s",
-	                           more);
+				   "version: 1\nupstreams: {a: {url: \"http://127.0.0.1:9\"}}\n"
+				   "telemetry: {address: \"127.0.0.1:2\"}\n%s",
+				   more);
 	findings_init(&f);
 	cr_assert_eq(config_load(&config, &src, &f), 0, "%s", f.len ? f.item[0].message : "");
 	findings_fini(&f);
@@ -90,7 +90,8 @@ static void with_sockets(const char *fmt, ...)
 
 Test(listen, each_worker_has_a_socket_of_its_own_on_the_same_port)
 {
-	with_sockets("listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: null}\n");
+	with_sockets(
+		"listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: null}\n");
 	cr_assert_eq(listen_open(&set, config, 3, why), 0, "%s", why);
 	cr_assert_eq(set.n, 1);
 	cr_assert(set.fd[0][0] != set.fd[0][1] && set.fd[0][1] != set.fd[0][2]);
@@ -103,15 +104,18 @@ Test(listen, each_worker_has_a_socket_of_its_own_on_the_same_port)
 
 Test(listen, an_address_in_use_is_named_with_its_listener_and_nothing_stays_open)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int other = socket(AF_INET, SOCK_STREAM, 0), next;
 	char port[16];
 
 	cr_assert_eq(bind(other, (struct sockaddr *)&in, sizeof(in)), 0);
 	cr_assert_eq(listen(other, 1), 0);
 	snprintf(port, sizeof(port), "%u", port_of(other));
-	with_sockets("listeners: [{name: first, address: \"127.0.0.1:1\"}, {name: second, address: \"127.0.0.1:%s\"}]\n"
-	             "admin: {address: null, socket: null}\n", port);
+	with_sockets(
+		"listeners: [{name: first, address: \"127.0.0.1:1\"}, {name: second, address: \"127.0.0.1:%s\"}]\n"
+		"admin: {address: null, socket: null}\n",
+		port);
 	next = dup(0);
 	close(next);
 	cr_assert_eq(listen_open(&set, config, 2, why), -EADDRINUSE);
@@ -122,7 +126,9 @@ Test(listen, an_address_in_use_is_named_with_its_listener_and_nothing_stays_open
 
 Test(listen, workers_share_one_socket_of_a_path_and_the_last_copy_ends_it)
 {
-	with_sockets("listeners: [{name: m, address: \"unix:%s/data.sock\"}]\nadmin: {address: null, socket: null}\n", dir);
+	with_sockets(
+		"listeners: [{name: m, address: \"unix:%s/data.sock\"}]\nadmin: {address: null, socket: null}\n",
+		dir);
 	cr_assert_eq(listen_open(&set, config, 2, why), 0, "%s", why);
 	cr_assert(is_open(set.fd[0][0]) && is_open(set.fd[0][1]));
 	listen_close_data(&set);
@@ -137,7 +143,9 @@ Test(listen, the_admin_socket_has_the_permissions_it_was_given_from_the_first_mo
 
 	snprintf(path, sizeof(path), "%s/admin.sock", dir);
 	umask(0);
-	with_sockets("listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s, socket_mode: \"0600\"}\n", path);
+	with_sockets(
+		"listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s, socket_mode: \"0600\"}\n",
+		path);
 	cr_assert_eq(listen_open(&set, config, 1, why), 0, "%s", why);
 	cr_assert_eq(stat(path, &st), 0);
 	cr_assert(S_ISSOCK(st.st_mode) && (st.st_mode & 07777) == 0600, "%o", st.st_mode);
@@ -149,7 +157,9 @@ Test(listen, a_socket_file_nobody_listens_on_is_replaced_and_one_in_use_is_not)
 	char path[96];
 
 	snprintf(path, sizeof(path), "%s/admin.sock", dir);
-	with_sockets("listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s}\n", path);
+	with_sockets(
+		"listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s}\n",
+		path);
 	cr_assert_eq(listen_open(&other, config, 1, why), 0, "%s", why);
 	cr_assert_eq(listen_open(&set, config, 1, why), -EADDRINUSE);
 	cr_assert(strstr(why, path) && strstr(why, "admin"), "%s", why);
@@ -167,14 +177,18 @@ Test(listen, a_file_that_is_no_socket_is_left_alone)
 	f = fopen(path, "w");
 	fputs("data", f);
 	fclose(f);
-	with_sockets("listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s}\n", path);
+	with_sockets(
+		"listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s}\n",
+		path);
 	cr_assert_eq(listen_open(&set, config, 1, why), -EADDRINUSE);
 	cr_assert_eq(access(path, F_OK), 0);
 }
 
 Test(listen, a_directory_that_is_not_there_is_told)
 {
-	with_sockets("listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s/no/admin.sock}\n", dir);
+	with_sockets(
+		"listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: %s/no/admin.sock}\n",
+		dir);
 	cr_assert_eq(listen_open(&set, config, 1, why), -ENOENT);
 	cr_assert(strstr(why, "No such file"), "%s", why);
 }
@@ -183,7 +197,8 @@ Test(listen, without_descriptors_it_fails_and_leaves_none)
 {
 	struct rlimit few = { 0 };
 
-	with_sockets("listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: null}\n");
+	with_sockets(
+		"listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: null}\n");
 	getrlimit(RLIMIT_NOFILE, &few);
 	few.rlim_cur = (rlim_t)dup(0) + 3;
 	close((int)few.rlim_cur - 3);

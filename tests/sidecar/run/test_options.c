@@ -42,9 +42,12 @@ Test(options, without_any_it_runs_with_the_default_file)
 
 Test(options, a_value_stands_behind_an_equals_sign_or_in_the_next_word)
 {
-	cr_assert_eq(PARSE("--config=a.yaml", "--set", "workers=2", "-s", "io.engine=epoll", "--state=fresh", "--allow-disk"), 0);
+	cr_assert_eq(PARSE("--config=a.yaml", "--set", "workers=2", "-s", "io.engine=epoll",
+			   "--state=fresh", "--allow-disk"),
+		     0);
 	cr_assert_str_eq(o.config, "a.yaml");
-	cr_assert(o.set_len == 2 && strcmp(o.set[1], "io.engine=epoll") == 0 && o.fresh && o.allow_disk);
+	cr_assert(o.set_len == 2 && strcmp(o.set[1], "io.engine=epoll") == 0 && o.fresh &&
+		  o.allow_disk);
 	setenv("RHC_CONFIG", "/tmp/env.yaml", 1);
 	cr_assert_str_eq(options_config(&o), "a.yaml", "the option wins");
 	cr_assert_eq(PARSE("-c", "-o"), 0, "a value may look like an option");
@@ -55,9 +58,11 @@ Test(options, a_value_stands_behind_an_equals_sign_or_in_the_next_word)
 
 Test(options, modes_are_what_they_say)
 {
-	cr_expect(PARSE("--check-config", "x") == 0 && o.mode == MODE_CHECK && strcmp(o.config, "x") == 0);
+	cr_expect(PARSE("--check-config", "x") == 0 && o.mode == MODE_CHECK &&
+		  strcmp(o.config, "x") == 0);
 	cr_expect(PARSE("--print-config", "-o", "json") == 0 && o.mode == MODE_PRINT && o.json);
-	cr_expect(PARSE("--explain=workers") == 0 && o.mode == MODE_EXPLAIN && strcmp(o.explain, "workers") == 0);
+	cr_expect(PARSE("--explain=workers") == 0 && o.mode == MODE_EXPLAIN &&
+		  strcmp(o.explain, "workers") == 0);
 	cr_expect(PARSE("--print-schema") == 0 && o.mode == MODE_SCHEMA);
 	cr_expect(PARSE("-V") == 0 && o.mode == MODE_VERSION);
 	cr_expect(PARSE("-h") == 0 && o.mode == MODE_HELP);

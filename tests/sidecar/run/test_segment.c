@@ -17,7 +17,9 @@ static struct config *load(const char *upstreams)
 	struct config *c = NULL;
 	struct findings f;
 
-	src.len = (size_t)snprintf(text, sizeof(text), "version: 1\nshm: {path: \"%s\"}\nupstreams: {%s}\n", fx.path, upstreams);
+	src.len = (size_t)snprintf(text, sizeof(text),
+				   "version: 1\nshm: {path: \"%s\"}\nupstreams: {%s}\n", fx.path,
+				   upstreams);
 	findings_init(&f);
 	cr_assert_eq(config_load(&c, &src, &f), 0, "%s", f.len ? f.item[0].message : "");
 	findings_fini(&f);
@@ -44,7 +46,8 @@ Test(run_segment, its_size_follows_the_configuration_in_powers_of_two)
 {
 	static const struct {
 		uint32_t n, upstreams;
-	} rows[] = { { 0, 16 }, { 1, 16 }, { 8, 16 }, { 9, 32 }, { 16, 32 }, { 17, 64 }, { 100, 256 }, { 200, 256 }, { 256, 256 } };
+	} rows[] = { { 0, 16 },  { 1, 16 },    { 8, 16 },    { 9, 32 },   { 16, 32 },
+		     { 17, 64 }, { 100, 256 }, { 200, 256 }, { 256, 256 } };
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		cr_expect_eq(segment_upstreams(rows[i].n), rows[i].upstreams, "%u", rows[i].n);
@@ -73,8 +76,9 @@ Test(run_segment, a_few_more_upstreams_keep_the_state_over_a_restart)
 	cr_assert_eq(segment_open(&fx.seg, &o, config, 2), 0);
 	rhc_segment_detach(&fx.seg);
 	config_free(config);
-	config = load("a: {url: \"http://h:1\"}, b: {url: \"http://h:2\"}, c: {url: \"http://h:2\"}, d: {url: \"http://h:2\"}, "
-	              "e: {url: \"http://h:2\"}, f: {url: \"http://h:2\"}");
+	config = load(
+		"a: {url: \"http://h:1\"}, b: {url: \"http://h:2\"}, c: {url: \"http://h:2\"}, d: {url: \"http://h:2\"}, "
+		"e: {url: \"http://h:2\"}, f: {url: \"http://h:2\"}");
 	cr_assert_eq(segment_open(&fx.seg, &o, config, 2), 0);
 	cr_assert_not(fx.seg.created);
 }
@@ -100,7 +104,8 @@ Test(run_segment, more_upstreams_than_it_has_room_for_are_refused)
 	uint64_t wake = 0;
 
 	for (int i = 0, n = 0; i < 20; i++)
-		n += snprintf(many + n, sizeof(many) - (size_t)n, "%su%d: {url: \"http://h:2\"}", i ? ", " : "", i);
+		n += snprintf(many + n, sizeof(many) - (size_t)n, "%su%d: {url: \"http://h:2\"}",
+			      i ? ", " : "", i);
 	next = load(many);
 	cr_assert_eq(segment_open(&fx.seg, &o, config, 2), 0);
 	cr_assert_eq(segment_declare(&fx.seg, next, &wake), -ENOSPC);

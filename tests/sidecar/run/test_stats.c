@@ -22,7 +22,8 @@ Test(stats, a_process_tells_what_it_costs)
 	stats_process(&told, row);
 	cpu = row[RHC_WCTR_cpu_ns];
 	cr_expect(cpu >= 10 * NS_PER_MS && cpu < 60 * NS_PER_S, "%llu", (unsigned long long)cpu);
-	cr_expect(row[RHC_WCTR_rss_bytes] > 100 * 1024 && row[RHC_WCTR_rss_bytes] < UINT64_C(1) << 40);
+	cr_expect(row[RHC_WCTR_rss_bytes] > 100 * 1024 && row[RHC_WCTR_rss_bytes] < UINT64_C(1)
+											    << 40);
 	cr_expect_eq(row[RHC_WCTR_log_lines], 1);
 	stats_process(&told, row);
 	cr_expect_geq(row[RHC_WCTR_cpu_ns], cpu);
