@@ -132,6 +132,8 @@ static void take_back(struct storm *s, uint32_t index)
 
 static void end_process(struct process *p)
 {
+	if (p->pid <= 0) /* never was: kill() would mean somebody else */
+		return;
 	kill(p->pid, SIGKILL);
 	waitpid(p->pid, NULL, 0);
 	p->pid = 0;
@@ -156,7 +158,7 @@ static void stop_worker(struct storm *s, uint32_t index)
 	/* Mostly a moment, sometimes longer than a probe's lease. */
 	unsigned ms = hammer_random(&s->random, 20) ? 1 + hammer_random(&s->random, 60) : HAMMER_LEASE_MS + 300;
 
-	if (p->continue_at)
+	if (p->continue_at || p->pid <= 0)
 		return;
 	kill(p->pid, SIGSTOP);
 	p->continue_at = hammer_now_ms() + ms;
@@ -168,7 +170,7 @@ static void continue_workers(struct storm *s, uint64_t now)
 	for (unsigned i = 0; i < HAMMER_WORKERS; i++) {
 		struct process *p = &s->worker[i];
 
-		if (!p->continue_at || now < p->continue_at)
+		if (!p->continue_at || now < p->continue_at || p->pid <= 0)
 			continue;
 		kill(p->pid, SIGCONT);
 		p->continue_at = 0;
@@ -265,8 +267,10 @@ static void settle(struct storm *s)
 /* 0 it left in good order. */
 static int wait_for(struct process *p, uint64_t until)
 {
-	int status;
+	int status = -ECHILD;
 
+	if (p->pid <= 0)
+		return status;
 	while (waitpid(p->pid, &status, WNOHANG) == 0) {
 		if (hammer_now_ms() > until) {
 			end_process(p);

@@ -6,6 +6,7 @@ What is asked of every phase
   * no counter falls; nobody gets an answer that is not the origin's or a known refusal of ours
   * when it is quiet again: no slot, waiter or probe is left, audit finds nothing, every worker serves
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -86,28 +87,30 @@ class Storm:
 
     # ---- events ----
 
+    @staticmethod
+    def send(pid, number):
+        with contextlib.suppress(ProcessLookupError):  # it was a zombie when we looked
+            os.kill(pid, number)
+
     def kill(self):
         workers = self.one.workers
         if workers:
             pid = self.random.choice(workers)
-            os.kill(pid, signal.SIGKILL)
+            self.send(pid, signal.SIGKILL)
             self.stopped.pop(pid, None)
 
     def stop(self):
         free = [pid for pid in self.one.workers if pid not in self.stopped]
         if len(free) > 1:  # one at least goes on, or nothing could flow
             pid = self.random.choice(free)
-            os.kill(pid, signal.SIGSTOP)
+            self.send(pid, signal.SIGSTOP)
             self.stopped[pid] = time.monotonic() + self.random.choice((0.01, 0.05, 0.1, 0.3))
 
     def go_on(self, everybody=False):
         for pid, until_ in list(self.stopped.items()):
             if everybody or time.monotonic() >= until_:
                 del self.stopped[pid]
-                try:
-                    os.kill(pid, signal.SIGCONT)
-                except ProcessLookupError:
-                    pass
+                self.send(pid, signal.SIGCONT)
 
     def ctl(self):
         limit = self.random.randint(1, 2 * LIMIT)
