@@ -89,6 +89,9 @@ static void note_coding(struct http_str v, struct h1_facts *facts)
 	bool            any = false;
 
 	facts->has_coding = true;
+	/* an empty last element, which http_list_next() does not tell: "chunked," is read in two ways */
+	if (v.n > 0 && v.p[v.n - 1] == ',')
+		facts->coding_bad = true;
 	while (http_list_next(&v, &item)) {
 		any = true;
 		/*

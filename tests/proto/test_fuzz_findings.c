@@ -54,6 +54,30 @@ Test(fuzz_findings, framing_of_a_204_to_head_is_refused_too)
 	cr_assert_gt(parse_response("HTTP/1.1 304 N\r\nContent-Length: 9\r\n\r\n", HTTP_METHOD_HEAD, &h), 0);
 }
 
+static int32_t parse_request(const char *text, struct http_head *h)
+{
+	static const struct h1_limits limits = { 8192, 4096 };
+	struct h1_scan                scan = { 0 };
+
+	*h = (struct http_head){ .fields = fields, .fields_max = HTTP_FIELDS_MAX };
+	return h1_parse_request(&scan, (const uint8_t *)text, (uint32_t)strlen(text), &limits, h);
+}
+
+Test(fuzz_findings, a_comma_behind_chunked_is_refused_like_one_before_it)
+{
+	static const char *const values[] = { "chunked,", "chunked ,", ",chunked", "chunked,,", "chunked, ,", "," };
+
+	for (unsigned i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		struct http_head h;
+		char             text[200];
+
+		snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", values[i]);
+		cr_assert_eq(parse_response(text, HTTP_METHOD_GET, &h), -HTTP_E_TRANSFER_ENCODING, "%s", values[i]);
+		snprintf(text, sizeof(text), "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: %s\r\n\r\n", values[i]);
+		cr_assert_eq(parse_request(text, &h), -HTTP_E_TRANSFER_ENCODING, "%s", values[i]);
+	}
+}
+
 Test(fuzz_findings, a_frame_beyond_the_window_is_not_told)
 {
 	struct peer *p = peer_new(true);
