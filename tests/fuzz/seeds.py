@@ -24,6 +24,7 @@ write("h1_request", {
     "upgrade": "GET / HTTP/1.1\nHost: a\nUpgrade: websocket\nConnection: upgrade\nExpect: 100-continue\n\n",
     "two-lengths": "POST / HTTP/1.1\nHost: a\nContent-Length: 1\nContent-Length: 1\n\n",
     "both": "POST / HTTP/1.1\nHost: a\nContent-Length: 1\nTransfer-Encoding: chunked\n\n",
+    "comma": "POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked,\n\n",
     "fold": "GET / HTTP/1.1\nHost: a\nX: 1\n 2\n\n",
     "empty-line": "\nPUT /%20 HTTP/1.1\nhost:a\nx-rhc-timeout:1s \n\n",
     "many": "GET / HTTP/1.1\nHost: a\n" + "".join(f"X-{i}: {i}\n" for i in range(40)) + "\n",
@@ -38,6 +39,8 @@ write("h1_response", {
     "switch": "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: Upgrade\n\n",
     "not-modified": "HTTP/1.1 304 Not Modified\nContent-Length: 7\nETag: x\n\n",
     "bad": "HTTP/1.1 20 OK\n\n",
+    "comma": "HTTP/1.1 200 OK\nTransfer-Encoding: chunked,\n\n",
+    "switch-framed": "HTTP/1.1 101 S\nTransfer-Encoding: chunked\n\n",
 })
 write("h1_body", {
     "one": "5\nhello\n0\n\n",

@@ -1,0 +1,380 @@
+"""Callers that are slow, many, rude or gone: others are served, and in the end everything is back."""
+import os
+import resource
+import socket
+import struct
+import time
+
+import pytest
+
+from lib import hostile, parallel
+from lib.hostile import frame
+from lib.raw import Incomplete
+from lib.servers import release_folder
+from lib.sidecar import rss
+from lib.wait import until
+
+MIB = 1 << 20
+GET = b"GET / HTTP/1.1\r\nHost: orders\r\n\r\n"
+PER_CONNECTION_MAX = 3 * 1024  # bytes of a worker for one that waits; struct http_conn is 1 KiB
+
+
+def quiet(one, upstream="orders"):
+    until("no slot is held", 10, lambda: one.in_use(upstream) == 0)
+    until("no call is in flight", 10, lambda: one.metrics().get("rhc_requests_in_flight", upstream=upstream) == 0)
+    until("no attempt is in flight", 10, lambda: one.metrics().get("rhc_attempts_in_flight", upstream=upstream) == 0)
+    assert one.metrics().get("rhc_bulkhead_waiting", upstream=upstream) == 0
+    assert one.ctl("audit").code == 0
+
+
+def served(one, seconds=3):
+    """Somebody else gets an answer, soon."""
+    began = time.monotonic()
+    assert one.call("orders", "GET", "/", timeout=seconds).status == 200
+    assert time.monotonic() - began < seconds
+
+
+def nobody_is_connected(one):
+    until("every connection is gone", 5, lambda: sum(w["connections"] for w in one.ctl("workers").json["items"]) == 0)
+
+
+# ---- slow ----
+
+def test_a_slow_head_is_answered_408_at_its_timeout_and_disturbs_nobody(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    one.stop()
+    one.config["listeners"][0]["header_timeout"] = "500ms"
+    one.start()
+    slow = [one.connect() for _ in range(50)]
+    began = time.monotonic()
+    for byte in b"GET / HTT":
+        for connection in slow:
+            connection.send(bytes([byte]))
+        served(one)
+    for connection in slow:
+        assert connection.read().status == 408
+        assert connection.closed()
+    assert time.monotonic() - began < 5
+    assert origin.stats()["current"] == 0
+
+
+def test_a_slow_body_holds_its_own_slot_and_nobody_else(sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={"bulkhead": {"max_concurrency": 3}})
+    slow = [one.connect() for _ in range(2)]
+    for connection in slow:
+        connection.send(b"POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(10):
+        for connection in slow:
+            connection.send(b"x")
+        served(one)
+    for connection in slow:
+        connection.reset()
+    quiet(one)
+
+
+# ---- many ----
+
+@pytest.mark.limit(150)
+def test_ten_thousand_idle_connections_cost_a_kilobyte_each(sidecar, origin):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = 10000
+    if hard < count + 500:
+        pytest.skip(f"only {hard} descriptors allowed")
+    release = release_folder()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 2000), hard))
+    idle = []
+    try:
+        one = sidecar({"orders": origin.url}, build=release if (release / "rhc-sidecar").exists() else None)
+        one.stop()
+        one.config["listeners"][0]["max_connections"] = 16384
+        one.start()
+        served(one)
+        worker = one.workers[0]
+        before = rss(worker)
+        for _ in range(count):
+            idle.append(socket.create_connection(("127.0.0.1", one.port), timeout=30))
+        until("all are accepted", 30, lambda: sum(
+            w["connections"] for w in one.ctl("workers").json["items"]) >= count)
+        served(one)
+        each = (rss(worker) - before) / count
+        print(f"{each:.0f} bytes for each of {count} connections")
+        if (release / "rhc-sidecar").exists():  # sanitizers have their own idea of memory
+            assert each < PER_CONNECTION_MAX, each
+        for connection in idle[:100]:
+            connection.sendall(GET)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        for connection in idle:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    quiet(one)
+
+
+def test_connections_beyond_the_cap_are_told_at_once_and_a_free_place_is_used(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    one.stop()
+    one.config["listeners"][0]["max_connections"] = 5
+    one.start()
+    nobody_is_connected(one)
+    held = [one.connect() for _ in range(5)]
+    for connection in held:
+        assert connection.call("GET", "/", host="orders").status == 200
+    for _ in range(20):
+        with one.connect(timeout=3) as connection:
+            answer = connection.read()
+            assert answer.status == 503 and answer.problem["type"] == "urn:rhc:error:overloaded"
+            assert connection.closed()
+    held.pop().close()
+    until("the free place serves", 3, lambda: one.call("orders", "GET", "/").status == 200)
+    for connection in held:
+        assert connection.call("GET", "/", host="orders").status == 200
+
+
+def test_without_descriptors_it_serves_who_is_there_and_recovers(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    with one.connect() as early:
+        assert early.call("GET", "/", host="orders").status == 200
+        worker = one.workers[0]
+        used = len(os.listdir(f"/proc/{worker}/fd"))
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 6, resource.prlimit(worker, resource.RLIMIT_NOFILE)[1]))
+        crowd = [one.connect(timeout=5) for _ in range(30)]
+        for _ in range(5):  # with its own connection and the one kept to the upstream
+            assert early.call("GET", "/", host="orders").status == 200
+        for connection in crowd:
+            connection.send(GET)
+        time.sleep(0.5)
+        assert early.call("GET", "/", host="orders").status in (200, 503)
+        for connection in crowd:
+            connection.close()
+        until("it accepts again", 10, lambda: one.call("orders", "GET", "/", timeout=5).status == 200)
+    assert one.workers == [worker]
+    quiet(one)
+
+
+@pytest.mark.limit(120)
+def test_without_buffers_calls_are_answered_or_ended_and_the_worker_recovers(sidecar, origin):
+    one = sidecar({"orders": origin.url}, io={"engine": os.environ.get("RHC_TEST_ENGINE", "auto"), "buffers": 64},
+                  defaults={"bulkhead": {"max_concurrency": 400}, "circuit_breaker": {"enabled": False},
+                            "retry": {"max_attempts": 1}, "pool": {"max_connections": 400},
+                            "timeout": {"read": 2}})
+    slow = [one.connect() for _ in range(150)]
+    for connection in slow:  # a large answer that nobody reads
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.send(b"GET /bytes/8000000 HTTP/1.1\r\nHost: orders\r\n\r\n")
+    time.sleep(1)
+    codes = []
+    for _ in range(5):  # who finds no buffer waits for one, and timeout.read ends that
+        began = time.monotonic()
+        try:
+            codes.append(one.call("orders", "GET", "/", timeout=10).status)
+        except Incomplete:
+            codes.append(0)
+        assert time.monotonic() - began < 4
+    assert set(codes) <= {200, 502, 503, 504, 0}, codes
+    for connection in slow:
+        connection.reset()
+    until("it serves again", 10, lambda: one.call("orders", "GET", "/", timeout=5).status == 200)
+    quiet(one)
+
+
+# ---- rude ----
+
+def test_a_pipeline_of_thousands_is_answered_in_order(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    count = 3000
+    with one.connect() as connection:
+        asker = parallel.start(1, lambda _: connection.send(b"".join(
+            b"GET /bytes/%d HTTP/1.1\r\nHost: orders\r\n\r\n" % (i % 50) for i in range(count))))
+        for i in range(count):
+            answer = connection.read()
+            assert answer.status == 200 and len(answer.body) == i % 50
+        parallel.finish(asker)
+    quiet(one)
+
+
+def test_a_pipeline_nobody_reads_answers_of_holds_itself_up_only(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    flood = one.connect()
+    flood.socket.setblocking(False)
+    before = rss(one.workers[0])
+    sent = 0
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            sent += flood.socket.send(b"GET /bytes/10000 HTTP/1.1\r\nHost: orders\r\n\r\n" * 50)
+        except BlockingIOError:
+            time.sleep(0.01)
+    served(one)
+    assert rss(one.workers[0]) - before < 32 * MIB
+    assert sent < 64 * MIB
+    flood.reset()
+    quiet(one)
+
+
+class H2Client:
+    """Frames towards the sidecar."""
+
+    HEAD = b"\x82\x84\x86\x41\x06orders"  # GET / http orders
+
+    def __init__(self, one, greeting=None):
+        self.raw = one.connect(timeout=10)
+        self.raw.send(hostile.PREFACE + (hostile.settings() if greeting is None else greeting))
+        self.next = 1
+
+    def request(self, end=True, block=None):
+        stream, self.next = self.next, self.next + 2
+        return stream, frame(hostile.HEADERS, 5 if end else 4, stream, block or self.HEAD)
+
+    def send(self, data):
+        try:
+            self.raw.send(data)
+            return True
+        except OSError:
+            return False
+
+    def until(self, *kinds):
+        """(type, flags, stream, payload) of the next frame of a kind; None at the end."""
+        data = self.raw.buffer
+        while True:
+            while len(data) < 9 or len(data) < 9 + int.from_bytes(data[:3], "big"):
+                try:
+                    got = self.raw.socket.recv(65536)
+                except ConnectionError:
+                    return None
+                if not got:
+                    return None
+                data += got
+            length = int.from_bytes(data[:3], "big")
+            found = data[3], data[4], int.from_bytes(data[5:9], "big"), bytes(data[9:9 + length])
+            del data[:9 + length]
+            if found[0] in kinds:
+                return found
+
+    def ended_with(self):
+        last = self.until(hostile.GOAWAY)
+        return None if last is None else struct.unpack("!I", last[3][4:8])[0]
+
+
+def test_h2c_is_served(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    client = H2Client(one)
+    _, data = client.request()
+    client.send(data)
+    assert client.until(hostile.HEADERS)[3][0] == 0x88
+    client.raw.close()
+    quiet(one)
+
+
+@pytest.mark.parametrize("name", ["rapid reset", "made you reset: window", "made you reset: length", "half"])
+def test_resets_in_quick_succession_end_the_connection_and_give_everything_back(name, sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={"circuit_breaker": {"enabled": False}})
+    client = H2Client(one)
+    for _ in range(20000):
+        stream, data = client.request(end=name != "made you reset: length",
+                                      block=client.HEAD + (hostile.field(b"content-length", b"1")
+                                                           if name == "made you reset: length" else b""))
+        if name == "rapid reset":
+            data += frame(hostile.RST, 0, stream, struct.pack("!I", hostile.CANCEL))
+        elif name == "made you reset: window":
+            data += frame(hostile.WINDOW_UPDATE, 0, stream, bytes(4))
+        elif name == "made you reset: length":
+            data += frame(hostile.DATA, 1, stream, b"too much")
+        else:
+            data = frame(hostile.HEADERS, 4, stream, client.HEAD) + frame(hostile.RST, 0, stream, struct.pack("!I", 8))
+        if not client.send(data):
+            break
+    assert client.ended_with() in (None, hostile.CALM, 1)  # 1: an increment of 0 breaks the protocol
+    client.raw.close()
+    served(one)
+    quiet(one)
+    assert origin.stats()["max"] <= 100, "more streams at the origin than one connection may have"
+
+
+@pytest.mark.parametrize("flood", [
+    frame(hostile.PING, 0, 0, bytes(8)), frame(hostile.SETTINGS), frame(hostile.PRIORITY, 0, 1, bytes(5)),
+    frame(hostile.HEADERS, 0, 1, b"\x82") + frame(hostile.CONTINUATION, 0, 1, b"") * 100],
+    ids=["PING", "SETTINGS", "PRIORITY", "CONTINUATION"])
+def test_a_flood_of_frames_from_a_caller_ends_its_connection(flood, sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    client = H2Client(one)
+    before = rss(one.workers[0])
+    data, sent = flood * 100, 0
+    while sent < 5000 and client.send(data):
+        sent += 1
+    assert sent < 5000
+    served(one)
+    assert rss(one.workers[0]) - before < 32 * MIB
+    client.raw.close()
+    quiet(one)
+
+
+# ---- gone ----
+
+REQUEST = b"POST %b HTTP/1.1\r\nHost: orders\r\nContent-Length: 10\r\n\r\n"
+
+
+@pytest.mark.parametrize("state, script", [
+    ("connected", lambda c: None),
+    ("in the request line", lambda c: c.send(b"GET / HT")),
+    ("in the fields", lambda c: c.send(b"GET / HTTP/1.1\r\nHost: ord")),
+    ("before the body", lambda c: c.send(REQUEST % b"/")),
+    ("in the body", lambda c: c.send(REQUEST % b"/" + b"12345")),
+    ("waiting for the head", lambda c: c.send(b"GET /gate HTTP/1.1\r\nHost: orders\r\n\r\n")),
+    ("waiting with a body", lambda c: c.send(REQUEST % b"/gate" + b"1234567890")),
+    ("in the answer", lambda c: (c.send(b"GET /bytes/50000000 HTTP/1.1\r\nHost: orders\r\n\r\n"), c.socket.recv(1000))),
+    ("between retries", lambda c: c.send(b"GET /fail-first/9?key=gone&how=503 HTTP/1.1\r\nHost: orders\r\n\r\n")),
+    ("in a pipeline", lambda c: c.send(GET * 20 + b"GET /gate HTTP/1.1\r\nHost: orders\r\n\r\n" + GET * 20)),
+])
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_a_caller_who_vanishes_leaves_nothing_behind(state, script, how, sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={"retry": {"min_wait_seconds": 0.2, "max_wait_seconds": 0.2},
+                                                    "bulkhead": {"max_concurrency": 4},
+                                                    "circuit_breaker": {"enabled": state != "between retries"}})
+    for _ in range(12):
+        connection = one.connect()
+        script(connection)
+        time.sleep(0.02)
+        connection.reset() if how == "reset" else connection.close()
+    if how == "close" and "waiting" in state or state == "in a pipeline":
+        origin.release()  # FIN is no word of the caller that it does not want its answer
+    until("the callers' calls are over", 15, lambda: origin.release() and one.in_use("orders") == 0)
+    served(one)
+    quiet(one)
+    assert one.breaker("orders") in ("closed", "disabled")
+
+
+def test_a_probe_whose_caller_vanishes_comes_back(sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={
+        "retry": {"max_attempts": 1}, "circuit_breaker": {"failure_threshold": 1, "recovery_timeout": "300ms"}})
+    origin.mode("503")
+    one.call("orders", "GET", "/")
+    until("open", 2, lambda: one.breaker("orders") == "open")
+    origin.mode("ok")
+    time.sleep(0.4)
+    connection = one.connect()
+    connection.send(b"GET /gate HTTP/1.1\r\nHost: orders\r\n\r\n")
+    origin.wait_current(1)
+    connection.reset()
+    until("the next probe closes it", 5, lambda: one.call("orders", "GET", "/").status == 200)
+    assert one.breaker("orders") == "closed"
+    quiet(one)
+
+
+def test_a_stream_reset_by_its_caller_resets_nobody_else(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    client = H2Client(one)
+    gate = b"\x82\x04\x05/gate\x86\x41\x06orders"
+    streams = []
+    for _ in range(10):
+        stream, data = client.request(block=gate)
+        streams.append(stream)
+        client.send(data)
+    origin.wait_current(10)
+    for stream in streams[:5]:
+        client.send(frame(hostile.RST, 0, stream, struct.pack("!I", hostile.CANCEL)))
+    until("five slots are back", 5, lambda: one.in_use("orders") == 5)
+    origin.release()
+    got = {client.until(hostile.HEADERS)[2] for _ in range(5)}
+    assert got == set(streams[5:])
+    client.raw.close()
+    quiet(one)
