@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lib import parallel
-from lib.segment import Segment
+from lib.segment import Segment, upstream_index
 from lib.sidecar import SANITIZER_OPTIONS, Incomplete, yaml
 from lib.wait import clean_environment, free_port, until
 
@@ -225,6 +225,39 @@ def test_a_stopped_worker_with_slots_keeps_them_and_others_stay_below_the_limit(
         os.kill(one.workers[0], signal.SIGCONT)
     origin.release()
     assert connections[0].read().status == 200
+
+
+def test_the_probe_of_a_stopped_worker_is_taken_over_when_its_lease_ends_and_not_before(sidecar, origin):
+    one = sidecar({"orders": origin.url}, workers=2, supervisor={"hang_timeout": "off"}, defaults={
+        **NO_RETRY, "timeout": {"connect": 0.5, "read": 1, "write": 0.5, "pool": 0.5},
+        "circuit_breaker": {"failure_threshold": 1, "recovery_timeout": 0.2},
+        "bulkhead": {"acquisition_timeout": 0.5}})
+    connections = one.connection_per_worker("orders")
+    origin.mode("503")
+    connections[0].call("GET", "/", host="orders")
+    origin.mode("ok")
+    assert one.breaker("orders") == "open"
+    time.sleep(0.3)
+    connections[0].request("GET", "/gate", host="orders")
+    origin.wait_current(1)
+    permit = Segment(one.shm)
+    word = permit.word(permit.up(upstream_index(permit, "orders"), "permit"))
+    left = (word >> 24 & 0xffffff) * 256 - time.monotonic_ns() // 1000000 % (256 << 24)
+    permit.close()
+    os.kill(one.workers[0], signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        until("another worker's call becomes the probe", 30,
+              lambda: connections[1].call("GET", "/", host="orders").status == 200, step=0.05)
+        took = (time.monotonic() - began) * 1000
+        print(f"lease of {left} ms, taken over after {took:.0f} ms")
+        assert left - 300 <= took <= left + 2000
+        assert one.breaker("orders") == "closed"
+    finally:
+        os.kill(one.workers[0], signal.SIGCONT)
+    origin.release()
+    until("no probe is left", 5, lambda: one.shown("breaker", "orders")["probes"] == 0)
+    assert one.breaker("orders") == "closed" and one.ctl("audit").code == 0
 
 
 # ---- kept ----
