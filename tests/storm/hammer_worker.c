@@ -28,6 +28,7 @@ struct hammering {
 	struct rhc_breaker_ref brk;
 	struct call call[HAMMER_CALLS];
 	uint64_t life, now, wake, reap_at, tokens;
+	uint64_t ctl; /* of the upstream, when this turn began */
 	int reap_fd;
 	unsigned random;
 };
@@ -70,15 +71,21 @@ static unsigned holders_at_once(const struct hammer *h)
 	return n;
 }
 
-/* Under one value of ctl that is not draining there are never more than the limit. */
+static uint64_t ctl_now(const struct hammering *x)
+{
+	return rhc_seg_up(&x->h->seg, x->h->upstream)->ctl;
+}
+
+/*
+ * We were admitted under the value that ctl had since this turn began: then no more than its limit held a slot, we among
+ * them, and until it changes nobody else is admitted beyond it, also while it drains.
+ */
 static void witness_count(struct hammering *x)
 {
-	const _Atomic uint64_t *ctl = &rhc_seg_up(&x->h->seg, x->h->upstream)->ctl;
-	uint64_t before = *ctl;
 	unsigned living = holders_at_once(x->h);
 
-	if (*ctl == before && RHC_CTL_HW(before) == RHC_CTL_LIMIT(before) && living > RHC_CTL_LIMIT(before))
-		hammer_fail(x->h, "%u calls hold a slot at once, the limit is %u", living, RHC_CTL_LIMIT(before));
+	if (ctl_now(x) == x->ctl && living > RHC_CTL_LIMIT(x->ctl))
+		hammer_fail(x->h, "%u calls hold a slot at once, the limit is %u", living, RHC_CTL_LIMIT(x->ctl));
 }
 
 static void witness_slot(struct hammering *x, struct call *c)
@@ -155,7 +162,7 @@ static void report(struct hammering *x, struct call *c, enum rhc_outcome outcome
 static void rest(struct hammering *x, struct call *c)
 {
 	c->state = CALL_IDLE;
-	c->next_ms = x->now + dice(x, 3);
+	c->next_ms = x->now + (dice(x, 4) ? 0 : dice(x, 3));
 }
 
 static void release(struct hammering *x, struct call *c)
@@ -181,7 +188,7 @@ static void hold(struct hammering *x, struct call *c)
 	if (again == RHC_ADMIT_PROBE)
 		witness_probe(x, c);
 	c->state = CALL_HOLDING;
-	c->next_ms = x->now + (dice(x, 8) == 0 ? dice(x, 12) : dice(x, 3));
+	c->next_ms = x->now + (dice(x, 8) == 0 ? dice(x, 8) : dice(x, 4) ? 0 : 1);
 }
 
 static void queue(struct hammering *x, struct call *c)
@@ -314,6 +321,7 @@ static void turn(struct hammering *x)
 	uint64_t drained;
 
 	x->now = hammer_now_ms();
+	x->ctl = ctl_now(x);
 	rhc_worker_beat(&x->w, x->now);
 	serve_waiters(x);
 	for (unsigned i = 0; i < HAMMER_CALLS; i++)
@@ -324,7 +332,8 @@ static void turn(struct hammering *x)
 		serve_waiters(x);
 	hammer_wake(x->h, x->wake & ~(UINT64_C(1) << x->w.index));
 	x->wake = 0;
-	if (poll(&woken, 1, 1) == 1 && read(woken.fd, &drained, sizeof(drained)) < 0)
+	/* Mostly without sleeping: races need processes that run at once, and are switched anywhere. */
+	if (poll(&woken, 1, dice(x, 8) == 0) == 1 && read(woken.fd, &drained, sizeof(drained)) < 0)
 		hammer_fail(x->h, "eventfd of worker %u cannot be read", x->w.index);
 }
 
