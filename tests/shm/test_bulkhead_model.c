@@ -175,7 +175,7 @@ static bool poll_once(uint32_t worker)
 		return false;
 	SAY(m.waiting > 0 && w == &m.fifo[0]->waiter, "not the oldest was served");
 	dequeue(m.fifo[0]);
-	holds((struct call *)((char *)w - offsetof(struct call, waiter)), &slot);
+	holds((struct call *)(void *)((char *)w - offsetof(struct call, waiter)), &slot);
 	return true;
 }
 

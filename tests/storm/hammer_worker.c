@@ -270,7 +270,7 @@ static void serve_waiters(struct hammering *x)
 	struct rhc_waiter *waiter;
 
 	while ((waiter = rhc_bulkhead_poll(&x->b, x->now, &slot, &x->wake)) != NULL) {
-		struct call *c = (struct call *)((char *)waiter - offsetof(struct call, waiter));
+		struct call *c = (struct call *)(void *)((char *)waiter - offsetof(struct call, waiter));
 
 		c->slot = slot;
 		served(x, c);

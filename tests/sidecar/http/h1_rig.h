@@ -73,7 +73,7 @@ struct rig {
 
 static struct rig *the_rig; /* one per process: Criterion forks for each test */
 
-RIG void note(const char *format, ...)
+RIG __attribute__((format(printf, 1, 2))) void note(const char *format, ...)
 {
 	struct app *a = &the_rig->app;
 	va_list     ap;
