@@ -230,6 +230,9 @@ static enum ctl_exit run(struct ctl *c, const struct ctl_command *k)
 	/* From here on the file may be cut short under us at any load. */
 	if (sigsetjmp(bus_jump, 1) != 0)
 		return ctl_fail(CTL_DENIED, "%s was truncated while it was read", c->seg.path);
+	/* Before anything is written: stdout stays empty when the answer is an error. */
+	if (strcmp(k->args, "[NAME]") == 0 && c->n_args == 1 && ctl_find(c, c->args[0]) < 0)
+		return CTL_REFUSED;
 	return c->watch_ms ? again_and_again(c, k) : once(c, k);
 }
 

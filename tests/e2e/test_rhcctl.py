@@ -192,6 +192,13 @@ def one_shared(tmp_path_factory, session_origin):
     one.clean_up()
 
 
+@pytest.mark.parametrize("command", ["breaker nobody", "breaker show nobody", "bulkhead nobody", "upstreams nobody",
+                                     "breaker open nobody", "bulkhead set nobody --max-concurrency 3"])
+def test_an_unknown_upstream_is_told_and_stdout_stays_empty(one_shared, command):
+    answer = one_shared.ctl(*command.split(), check=False)
+    assert (answer.code, answer.text, answer.errors) == (6, "", "rhcctl: no upstream 'nobody'\n")
+
+
 # ---- events ----
 
 def test_events_are_told_by_type_upstream_and_age(one):
