@@ -121,11 +121,13 @@ static bool sniff(struct http_conn *c, struct slice *s)
 	}
 	if (!agrees)
 		h1_conn_start(c);
+	if (c->ev->on_ready != NULL)
+		c->ev->on_ready(c);
+	if (agrees && c->draining)
+		h2_conn_drain(c);
 	if (seen == 0)
 		return true;
 	if (is_h2(c)) {
-		if (c->draining)
-			h2_conn_drain(c);
 		h2_conn_data(c, (struct slice){ NULL, preface, sizeof(preface) });
 		s->p += n;
 		s->n -= n;

@@ -66,7 +66,7 @@ enum http_role { HTTP_CLIENT, HTTP_SERVER };
 
 /* Events of a connection towards its keeper: the pool (client) or the listener (server). */
 struct http_conn_events {
-	/* client: connected, TLS and ALPN done, ready for messages; err: see on_closed which follows at once */
+	/* client: connected, TLS and ALPN done, ready for messages; server: the first bytes came, ->version is known */
 	void (*on_ready)(struct http_conn *c);
 	/* client: a message was released and the connection can take (another) one, or its capacity changed */
 	void (*on_capacity)(struct http_conn *c);

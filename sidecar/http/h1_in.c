@@ -56,6 +56,26 @@ static struct slice rx_take(struct h1_state *h, uint32_t used, uint32_t n)
 	return out;
 }
 
+/* Large buffers are scarce below half of them; below a quarter bodies are read into small ones. */
+enum { H1_LARGE_SCARCE = 32 };
+
+/* Large buffers that are free, in sixty-fourths of all. */
+static uint32_t large_left(const struct http_conn *c)
+{
+	const struct buf_class_state *large = &c->env->stream.bufs->cls[BUF_LARGE];
+
+	return large->n_free * 64 / large->count;
+}
+
+/*
+ * What a body may be ahead of its receiver.  When large buffers get scarce it is one read: receivers that do not read must
+ * not hold all there are, or every other call of the worker waits for one.
+ */
+static uint32_t read_ahead(const struct http_conn *c)
+{
+	return large_left(c) >= H1_LARGE_SCARCE ? MESSAGE_WINDOW : 1;
+}
+
 void h1_want(struct http_conn *c)
 {
 	struct h1_state *h = &c->h1;
@@ -64,10 +84,11 @@ void h1_want(struct http_conn *c)
 	if (c->closing)
 		return;
 	if (h->in == H1_IN_BODY) {
-		want = want && h->unconsumed < MESSAGE_WINDOW;
+		want = want && h->unconsumed < read_ahead(c);
 		/* a length that fits a small buffer is the only body known to need no more */
-		large = h->store == NULL || h->store->head.body != HTTP_BODY_LENGTH ||
-		        h->body.left > BUF_SMALL_SIZE;
+		large = (h->store == NULL || h->store->head.body != HTTP_BODY_LENGTH ||
+		         h->body.left > BUF_SMALL_SIZE) &&
+		        large_left(c) >= H1_LARGE_SCARCE / 2;
 	}
 	if (want == h->want && large == h->large)
 		return;

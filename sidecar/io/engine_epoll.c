@@ -156,7 +156,8 @@ static void rec_renew(struct fdrec *r)
 
 static void try_recv(struct engine *e, struct engine_op *op, struct fdrec *r)
 {
-	enum buf_class cls = (enum buf_class)op->cls;
+	/* Without a large buffer a small one serves as well. */
+	enum buf_class cls = op->cls == BUF_LARGE && may_take(e, BUF_LARGE) ? BUF_LARGE : BUF_SMALL;
 	struct buf    *b = may_take(e, cls) ? buf_get(e->bufs, cls) : NULL;
 	ssize_t        n;
 	int            err;

@@ -202,17 +202,29 @@ static void submit_recv(struct engine *e, struct engine_op *op, bool patient)
 	sqe->ioprio = patient ? IORING_RECVSEND_POLL_FIRST : 0;
 }
 
+/* May a receive be armed into this class now?  Into an empty ring it would fail at once, data or not. */
+static bool group_ready(struct engine *e, enum buf_class cls)
+{
+	if (e->u.groups[cls].in_ring == 0)
+		group_fill(e, cls);
+	return e->u.groups[cls].in_ring > 0 && list_empty(&e->starved[cls]);
+}
+
+/* Without a large buffer a small one serves as well; who waits for a large one may wait for a stranger's reader. */
+static bool small_instead(struct engine *e, struct engine_op *op)
+{
+	if (op->cls != BUF_LARGE || may_take(e, BUF_LARGE) || !group_ready(e, BUF_SMALL))
+		return false;
+	op->cls = BUF_SMALL;
+	return true;
+}
+
 void uring_recv(struct engine *e, struct engine_op *op)
 {
-	struct uring_group *g = &e->u.groups[op->cls];
-
-	/* Armed into an empty ring it would fail at once, whether there is data or not. */
-	if (g->in_ring == 0)
-		group_fill(e, (enum buf_class)op->cls);
-	if (g->in_ring == 0 || !list_empty(&e->starved[op->cls]))
-		op_starve(e, op);
-	else
+	if (group_ready(e, (enum buf_class)op->cls) || small_instead(e, op))
 		submit_recv(e, op, op->flags & OP_DRY);
+	else
+		op_starve(e, op);
 }
 
 /*
@@ -264,7 +276,10 @@ static void on_enobufs(struct engine *e, struct engine_op *op)
 		g->target = g->target * 2 < g->entries ? g->target * 2 : g->entries;
 		g->grown = e->stats.turns;
 	}
-	op_starve(e, op);
+	if (small_instead(e, op))
+		submit_recv(e, op, false);
+	else
+		op_starve(e, op);
 }
 
 static bool is_again(int res)

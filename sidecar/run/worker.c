@@ -119,8 +119,9 @@ static void conn_closed(struct http_conn *c, enum stream_error err, const char *
 	list_remove(&c->node);
 	l->n_conns--;
 	l->w->n_conns--;
-	rhc_ctr_inc(l->w->exchange.counters,
-		    c->version == HTTP_2 ? RHC_WCTR_down_h2_closed : RHC_WCTR_down_h1_closed);
+	if (c->version != 0) /* else it never said a word, and was not counted */
+		rhc_ctr_inc(l->w->exchange.counters,
+			    c->version == HTTP_2 ? RHC_WCTR_down_h2_closed : RHC_WCTR_down_h1_closed);
 }
 
 static void conn_ready(struct http_conn *c)
