@@ -79,10 +79,43 @@ static bool is_plain(uint8_t c)
 	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
+/* A bit per byte of w that is zero, exact up to and including the lowest one. */
+static uint64_t zeros(uint64_t w)
+{
+	return (w - UINT64_C(0x0101010101010101)) & ~w & UINT64_C(0x8080808080808080);
+}
+
+/* Are the eight bytes all plain?  Nearly all text is, so it goes eight bytes at a time. */
+static bool plain_8(uint64_t w)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t       odd = w | ((w & ones * 0x7f) + ones); /* bit 7: 0x7f and above */
+
+	odd |= ~((w & ones * 0x7f) + ones * 0x60); /* below 0x20 */
+	odd |= zeros(w ^ ones * '"') | zeros(w ^ ones * '\\');
+	return (odd & ones * 0x80) == 0;
+}
+
+/* Copies eight at a time while all of them are plain; returns how many bytes. */
+static size_t copy_plain(char *out, const uint8_t *s, size_t n)
+{
+	size_t i = 0;
+
+	for (; n - i >= 8; i += 8) {
+		uint64_t w;
+
+		memcpy(&w, s + i, 8);
+		if (!plain_8(w))
+			break;
+		memcpy(out + i, &w, 8);
+	}
+	return i;
+}
+
 size_t json_escape(char *out, size_t cap, const char *str, size_t n, size_t *ret_used)
 {
 	const uint8_t *s = (const uint8_t *)str;
-	size_t         at = 0, i = 0;
+	size_t         i = copy_plain(out, s, n < cap ? n : cap), at = i;
 
 	while (i < n && at < cap) {
 		char   one[8];
@@ -151,21 +184,22 @@ static void before(struct json *j, const char *key)
 }
 
 /* A value must not be there in part: all of it or nothing. */
-static void finish(struct json *j, struct json old)
+static inline void finish(struct json *j, size_t n, uint32_t has_items)
 {
-	if (!j->overflow)
+	if (__builtin_expect(!j->overflow, 1))
 		return;
-	j->n = old.n;
-	j->has_items = old.has_items;
+	j->n = n;
+	j->has_items = has_items;
 }
 
 static void value(struct json *j, const char *key, const char *s, size_t n)
 {
-	struct json old = *j;
+	size_t   was = j->n;
+	uint32_t items = j->has_items;
 
 	before(j, key);
 	put(j, s, n);
-	finish(j, old);
+	finish(j, was, items);
 }
 
 static void begin(struct json *j, const char *key, bool array)
@@ -199,11 +233,12 @@ void json_end(struct json *j)
 
 void json_strn(struct json *j, const char *key, const char *s, size_t n)
 {
-	struct json old = *j;
+	size_t   was = j->n;
+	uint32_t items = j->has_items;
 
 	before(j, key);
 	put_quoted(j, s, n);
-	finish(j, old);
+	finish(j, was, items);
 }
 
 void json_str(struct json *j, const char *key, const char *s)

@@ -165,6 +165,32 @@ bool resolver_addr_equal(const union resolver_addr *a, const union resolver_addr
 	       memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof(a->in6.sin6_addr)) == 0;
 }
 
+/* Written by hand: it is in each line of the access log. */
+static char *put_u16(char *p, unsigned v)
+{
+	char digits[5];
+	unsigned n = 0;
+
+	do {
+		digits[n++] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	while (n)
+		*p++ = digits[--n];
+	return p;
+}
+
+static void put_v4(const struct sockaddr_in *in, char *p)
+{
+	const uint8_t *b = (const uint8_t *)&in->sin_addr;
+
+	for (unsigned i = 0; i < 4; i++) {
+		p = put_u16(p, b[i]);
+		*p++ = i < 3 ? '.' : ':';
+	}
+	*put_u16(p, ntohs(in->sin_port)) = 0;
+}
+
 const char *resolver_addr_text(const union resolver_addr *a, char out[RESOLVER_ADDR_TEXT])
 {
 	char ip[INET6_ADDRSTRLEN] = "?";
@@ -173,8 +199,7 @@ const char *resolver_addr_text(const union resolver_addr *a, char out[RESOLVER_A
 		inet_ntop(AF_INET6, &a->in6.sin6_addr, ip, sizeof(ip));
 		snprintf(out, RESOLVER_ADDR_TEXT, "[%s]:%u", ip, ntohs(a->in6.sin6_port));
 	} else {
-		inet_ntop(AF_INET, &a->in.sin_addr, ip, sizeof(ip));
-		snprintf(out, RESOLVER_ADDR_TEXT, "%s:%u", ip, ntohs(a->in.sin_port));
+		put_v4(&a->in, out);
 	}
 	return out;
 }

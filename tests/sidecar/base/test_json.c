@@ -127,6 +127,27 @@ Test(json, hostile_bytes_are_escaped)
 	}
 }
 
+/* Plain text goes eight bytes at a time: no place may hide a byte that needs escaping. */
+Test(json, a_byte_is_escaped_alike_wherever_it_stands)
+{
+	for (unsigned c = 0; c < 256; c++) {
+		char   one[8], b = (char)c;
+		size_t len = json_escape(one, sizeof(one), &b, 1, NULL);
+
+		for (size_t at = 0; at < 24; at++) {
+			char   in[24], out[40];
+			size_t n, used;
+
+			memset(in, 'x', sizeof(in));
+			in[at] = b;
+			n = json_escape(out, sizeof(out), in, sizeof(in), &used);
+			cr_assert_eq(used, sizeof(in));
+			cr_assert_eq(n, sizeof(in) - 1 + len, "byte %u at %zu", c, at);
+			cr_assert_eq(memcmp(out + at, one, len), 0, "byte %u at %zu", c, at);
+		}
+	}
+}
+
 Test(json, a_zero_byte_is_escaped)
 {
 	char   out[16];
