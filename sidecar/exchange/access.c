@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "sidecar/base/clock.h"
-#include "sidecar/base/json.h"
 #include "sidecar/base/log.h"
+#include "sidecar/exchange/access_line.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/upstream/errors.h"
 
@@ -102,14 +102,27 @@ static size_t count_lines(const char *p, size_t n)
 	return lines;
 }
 
+/*
+ * A pipe that is writable takes PIPE_BUF bytes without blocking and in one piece (pipe(7)); more might wait, or be mixed
+ * with another worker's.  A line is not longer, so whole lines go.
+ */
+static size_t pipe_piece(const char *p, size_t n)
+{
+	const char *end;
+
+	if (n <= PIPE_BUF)
+		return n;
+	end = memrchr(p, '\n', PIPE_BUF);
+	return end ? (size_t)(end + 1 - p) : PIPE_BUF;
+}
+
 void access_flush(struct access_log *a)
 {
 	size_t done = 0;
 
-	while (a->fd >= 0 && done < a->used && writable(a->fd)) {
-		/* A pipe that is writable takes PIPE_BUF bytes without blocking (pipe(7)); more might wait. */
-		size_t n = a->used - done, piece = a->pipe && n > PIPE_BUF ? PIPE_BUF : n;
-		ssize_t w = write(a->fd, a->buf + done, piece);
+	while (a->fd >= 0 && done < a->used && (!a->pipe || writable(a->fd))) {
+		size_t  n = a->used - done;
+		ssize_t w = write(a->fd, a->buf + done, a->pipe ? pipe_piece(a->buf + done, n) : n);
 
 		if (w <= 0)
 			break;
@@ -120,7 +133,7 @@ void access_flush(struct access_log *a)
 	a->used = 0;
 }
 
-static struct http_str path_of(const struct exchange *e)
+struct http_str access_path(const struct exchange *e)
 {
 	struct http_str path = e->req ? e->req->path : (struct http_str){ "", 0 };
 	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
@@ -135,7 +148,7 @@ static struct http_str path_of(const struct exchange *e)
 static bool excluded(const struct access_log *a, const struct exchange *e)
 {
 	const struct config_strings *x = &a->config->exclude_paths;
-	struct http_str path = path_of(e);
+	struct http_str path = access_path(e);
 
 	if (e->status < a->config->min_status)
 		return true;
@@ -155,15 +168,6 @@ static bool sampled(struct access_log *a)
 	return a->seen * a->config->sample_bp / 10000 != before;
 }
 
-struct line { /* what all formats print */
-	uint64_t    wall_ns, duration_ns, overhead_ns;
-	char        start[CLOCK_TEXT_SIZE], now[CLOCK_TEXT_SIZE];
-	char        flags[24];
-	char        peer[64];
-	const char *details;
-	const char *protocol;
-};
-
 static const char *protocol_of(const struct exchange *e)
 {
 	if (!e->req)
@@ -171,7 +175,25 @@ static const char *protocol_of(const struct exchange *e)
 	return e->req->version == HTTP_2 ? "HTTP/2" : e->req->version == HTTP_1_0 ? "HTTP/1.0" : "HTTP/1.1";
 }
 
-static void line_fill(struct line *l, const struct exchange *e, uint64_t now_ns)
+/* The flag of the error, URX when retries did not help, "-" for neither. */
+static void flags_of(const struct exchange *e, const struct error_row *row, char out[24])
+{
+	bool   urx = e->reason_count && (e->error || e->upstream_status >= 500);
+	size_t n = strnlen(row->flag, 16);
+
+	memcpy(out, row->flag, n);
+	if (n && urx)
+		out[n++] = ',';
+	if (urx) {
+		memcpy(out + n, "URX", 3);
+		n += 3;
+	}
+	if (n == 0)
+		out[n++] = '-';
+	out[n] = 0;
+}
+
+static void line_fill(struct access_line *l, const struct exchange *e, uint64_t now_ns)
 {
 	const struct error_row *row = error_row((enum rhc_error)e->error);
 	uint64_t known = 0;
@@ -183,89 +205,12 @@ static void line_fill(struct line *l, const struct exchange *e, uint64_t now_ns)
 	l->overhead_ns = l->duration_ns > known ? l->duration_ns - known : 0;
 	clock_format(l->wall_ns, l->now);
 	clock_format(l->wall_ns - l->duration_ns, l->start);
-	snprintf(l->flags, sizeof(l->flags), "%s%s%s", row->flag, row->flag[0] && e->reason_count ? "," : "",
-	         e->reason_count && (e->error || e->upstream_status >= 500) ? "URX" : "");
-	if (!l->flags[0])
-		snprintf(l->flags, sizeof(l->flags), "-");
+	flags_of(e, row, l->flags);
 	l->details = e->error ? row->id : "via_upstream";
 	l->protocol = protocol_of(e);
 	l->peer[0] = 0;
 	if (e->upstream && e->endpoint < e->upstream->endpoints.n)
 		resolver_addr_text(&e->upstream->endpoints.row[e->endpoint].addr, l->peer);
-}
-
-static void json_ms(struct json *j, const char *key, uint64_t ns)
-{
-	json_decimal(j, key, ns / 1000, 3);
-}
-
-static void json_request(struct json *j, const struct exchange *e, const struct line *l)
-{
-	const struct http_field *agent = e->req ? http_head_find(e->req, HTTP_FIELD_USER_AGENT) : NULL;
-	struct http_str path = path_of(e);
-
-	json_str(j, "ts", l->now);
-	json_str(j, "component", "access");
-	json_str(j, "start_time", l->start);
-	json_strn(j, "method", e->req ? e->req->method_text.p : "", e->req ? e->req->method_text.n : 0);
-	json_strn(j, "path", path.p, path.n);
-	json_strn(j, "authority", e->req ? e->req->authority.p : "", e->req ? e->req->authority.n : 0);
-	json_str(j, "protocol", l->protocol);
-	json_strn(j, "request_id", e->request_id.p, e->request_id.n);
-	if (agent)
-		json_strn(j, "user_agent", agent->value,
-		          agent->value_len > ACCESS_VALUE_MAX ? ACCESS_VALUE_MAX : agent->value_len);
-}
-
-static void json_outcome(struct json *j, const struct exchange *e, const struct line *l)
-{
-	json_u64(j, "response_code", e->status);
-	json_str(j, "response_flags", l->flags);
-	json_str(j, "response_code_details", l->details);
-	if (e->detail[0])
-		json_str(j, "detail", e->detail);
-	json_u64(j, "bytes_received", e->body.bytes);
-	json_u64(j, "bytes_sent", e->bytes_sent);
-	json_ms(j, "duration", l->duration_ns);
-	json_str(j, "upstream_cluster", e->upstream ? e->upstream->name : NULL);
-	json_str(j, "upstream_host", l->peer[0] ? l->peer : NULL);
-	json_u64(j, "upstream_status", e->upstream_status);
-	if (e->grpc_status >= 0)
-		json_u64(j, "grpc_status", (uint64_t)e->grpc_status);
-	json_u64(j, "attempts", e->attempt);
-	json_array(j, "retry_reasons");
-	for (unsigned i = 0; i < e->reason_count && i < EXCH_ATTEMPTS_LOGGED; i++)
-		json_str(j, NULL, error_row((enum rhc_error)e->reasons[i])->id);
-	json_end(j);
-	json_str(j, "retry_skipped",
-	         e->retry_skipped == RETRY_NOT_NEEDED ? NULL :
-	                                                retry_verdict_word((enum retry_verdict)e->retry_skipped));
-}
-
-static const char *const phase_names[PHASES] = { "queue", "pool", "dns", "connect", "tls",
-	                                         "send", "ttfb", "receive", "backoff" };
-
-static size_t line_json(char *out, size_t cap, const struct exchange *e, const struct line *l)
-{
-	struct json j;
-	int n;
-
-	json_init(&j, out, cap - 1);
-	json_object(&j, NULL);
-	json_request(&j, e, l);
-	json_outcome(&j, e, l);
-	json_object(&j, "phases");
-	for (unsigned i = 0; i < PHASES; i++)
-		json_ms(&j, phase_names[i], e->phases[i]);
-	json_end(&j);
-	json_ms(&j, "overhead_ms", l->overhead_ns);
-	json_u64(&j, "worker", e->env->worker);
-	json_end(&j);
-	n = json_finish(&j);
-	if (n < 0)
-		return 0;
-	out[n] = '\n';
-	return (size_t)n + 1;
 }
 
 /* Bytes of a stranger in a line for eyes: quotes and controls become dots. */
@@ -282,7 +227,7 @@ static int clean(char *out, struct http_str s)
 	return (int)n;
 }
 
-static size_t line_text(char *out, size_t cap, const struct exchange *e, const struct line *l, bool logfmt)
+static size_t line_text(char *out, size_t cap, const struct exchange *e, const struct access_line *l, bool logfmt)
 {
 	static const struct http_str none = { "-", 1 };
 	char method[ACCESS_VALUE_MAX + 1], path[ACCESS_VALUE_MAX + 1], authority[ACCESS_VALUE_MAX + 1],
@@ -290,7 +235,7 @@ static size_t line_text(char *out, size_t cap, const struct exchange *e, const s
 	int n;
 
 	clean(method, e->req ? e->req->method_text : none);
-	clean(path, e->req ? path_of(e) : none);
+	clean(path, e->req ? access_path(e) : none);
 	clean(authority, e->req && e->req->authority.n ? e->req->authority : none);
 	clean(id, e->request_id);
 	n = snprintf(out, cap,
@@ -306,7 +251,7 @@ static size_t line_text(char *out, size_t cap, const struct exchange *e, const s
 
 void access_write(struct access_log *a, const struct exchange *e, uint64_t now_ns)
 {
-	struct line l;
+	struct access_line l;
 	size_t n;
 
 	if (excluded(a, e) || !sampled(a))
@@ -315,7 +260,7 @@ void access_write(struct access_log *a, const struct exchange *e, uint64_t now_n
 		access_flush(a);
 	line_fill(&l, e, now_ns);
 	if (a->format == CONFIG_FORMAT_JSON)
-		n = line_json(a->buf + a->used, ACCESS_LINE_MAX, e, &l);
+		n = access_json(a->buf + a->used, e, &l);
 	else
 		n = line_text(a->buf + a->used, ACCESS_LINE_MAX, e, &l, a->format == CONFIG_FORMAT_LOGFMT);
 	a->used += n;
