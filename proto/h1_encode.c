@@ -51,7 +51,8 @@ static bool is_target(struct http_str s)
 /* NULL when it cannot stand there. */
 static uint8_t *put_field(uint8_t *o, const struct http_field *f)
 {
-	if (!is_token(f->name, f->name_len) || !is_value(f->value, f->value_len))
+	/* a field of the table got its id because its name is that of the table */
+	if ((f->id == HTTP_FIELD_OTHER && !is_token(f->name, f->name_len)) || !is_value(f->value, f->value_len))
 		return NULL;
 	o = put(o, f->name, f->name_len);
 	o = PUT(o, ": ");

@@ -70,6 +70,42 @@ static bool ieq(const char *a, const char *b, size_t n)
 	return true;
 }
 
+static uint64_t load(const char *p)
+{
+	uint64_t w;
+
+	memcpy(&w, p, sizeof(w));
+	return w;
+}
+
+/*
+ * known is a name of the table: lower-case letters, digits and "-".  A byte with 0x20 set is one of these when it was that
+ * letter in either case, that digit or "-", or a control 0x20 below the latter; those have none of the bits 0x60.
+ */
+static bool same_8(const char *known, const char *p)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t       w = load(p);
+
+	return (w | ones * 0x20) == load(known) && ((w | w << 1) & ones * 0x40) == ones * 0x40;
+}
+
+/* Eight bytes at a time, the last eight perhaps once more. */
+static bool is_known(const char *known, const char *p, size_t n)
+{
+	size_t i = 0;
+
+	for (; n - i >= 8; i += 8)
+		if (!same_8(known + i, p + i))
+			return false;
+	if (n > 8)
+		return i == n || same_8(known + n - 8, p + n - 8);
+	for (; i < n; i++)
+		if (known[i] != (char)chars_lower((uint8_t)p[i]))
+			return false;
+	return true;
+}
+
 enum http_field_id http_field_lookup(const char *name, size_t n)
 {
 	unsigned at;
@@ -82,7 +118,7 @@ enum http_field_id http_field_lookup(const char *name, size_t n)
 
 		if (id == 0)
 			return HTTP_FIELD_OTHER;
-		if (field_names[id].n == n && ieq(field_names[id].p, name, n))
+		if (field_names[id].n == n && is_known(field_names[id].p, name, n))
 			return (enum http_field_id)id;
 	}
 	return HTTP_FIELD_OTHER;
