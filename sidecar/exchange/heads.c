@@ -35,6 +35,24 @@ struct http_str head_printf(struct head_text *t, const char *fmt, ...)
 	return s;
 }
 
+struct http_str head_number(struct head_text *t, uint32_t v)
+{
+	char b[10], *p = b + sizeof(b);
+	struct http_str s = { t->p, 0 };
+
+	do {
+		*--p = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	s.n = (uint32_t)(b + sizeof(b) - p);
+	if (s.n > t->left)
+		return (struct http_str){ t->p, 0 };
+	memcpy(t->p, p, s.n);
+	t->p += s.n;
+	t->left -= s.n;
+	return s;
+}
+
 static struct http_str str_of(const char *s)
 {
 	return (struct http_str){ s, (uint32_t)strlen(s) };
@@ -53,6 +71,11 @@ static struct http_str join(struct head_text *t, struct http_str a, struct http_
 	t->p += s.n;
 	t->left -= s.n;
 	return s;
+}
+
+static struct http_str append(struct head_text *t, struct http_str list, struct http_str element)
+{
+	return list.n ? join(t, join(t, list, HTTP_STR(", ")), element) : element;
 }
 
 /* Fields of the app that we answer, replace or keep to ourselves. */
@@ -120,11 +143,13 @@ static int add_via(struct exchange *e, struct http_head *h, struct head_text *t,
 {
 	const struct http_field *via = http_head_find(from, HTTP_FIELD_VIA);
 	const char *name = e->env->config->responses.proxy_status.name;
-	const char *version = from->version == HTTP_2 ? "2" : from->version == HTTP_1_0 ? "1.0" : "1.1";
-	struct http_str own = head_printf(t, "%s%s %s", via ? ", " : "", version, name);
+	struct http_str version = from->version == HTTP_2   ? HTTP_STR("2 ") :
+	                          from->version == HTTP_1_0 ? HTTP_STR("1.0 ") :
+	                                                      HTTP_STR("1.1 ");
+	struct http_str own = join(t, version, str_of(name));
 
 	if (via)
-		own = join(t, (struct http_str){ via->value, via->value_len }, own);
+		own = append(t, (struct http_str){ via->value, via->value_len }, own);
 	return http_head_add(h, HTTP_FIELD_VIA, HTTP_STR("via"), own);
 }
 
@@ -185,11 +210,6 @@ static struct http_str list_of(struct exchange *e, struct head_text *t, enum htt
 		all = all.n ? join(t, join(t, all, HTTP_STR(", ")), v) : v;
 	}
 	return all;
-}
-
-static struct http_str append(struct head_text *t, struct http_str list, struct http_str element)
-{
-	return list.n ? join(t, join(t, list, HTTP_STR(", ")), element) : element;
 }
 
 /* What is known of the first hop is known best by whoever stood there: Host and Proto of the app are kept. */
@@ -264,10 +284,15 @@ static struct http_str upstream_authority(const struct exchange *e, struct head_
 {
 	const struct config_url *url = &e->upstream->cfg->url;
 	bool v6 = url->literal && strchr(url->host, ':');
+	struct http_str host;
 
+	if (v6)
+		return head_printf(t, url->port_written ? "[%s]:%u" : "[%s]", url->host, url->port);
 	if (!url->port_written)
-		return v6 ? head_printf(t, "[%s]", url->host) : str_of(url->host);
-	return head_printf(t, v6 ? "[%s]:%u" : "%s:%u", url->host, url->port);
+		return str_of(url->host);
+	host = join(t, str_of(url->host), HTTP_STR(":"));
+	host.n += head_number(t, url->port).n;
+	return host;
 }
 
 static int request_fields(struct exchange *e, struct http_head *h, struct head_text *t)
@@ -288,7 +313,7 @@ static int request_fields(struct exchange *e, struct http_head *h, struct head_t
 		rc = add(h, c->request_id, e->request_id);
 	if (rc == 0 && e->attempt > 1)
 		rc = http_head_add(h, HTTP_FIELD_X_RHC_ATTEMPT, HTTP_STR("x-rhc-attempt"),
-		                   head_printf(t, "%u", e->attempt));
+		                   head_number(t, e->attempt));
 	if (rc == 0)
 		rc = add_via(e, h, t, req);
 	if (rc == 0)
@@ -357,7 +382,7 @@ int head_annotate(struct exchange *e, struct http_head *h, struct head_text *t)
 		rc = add(h, id_field, e->request_id);
 	if (rc == 0)
 		rc = http_head_add(h, HTTP_FIELD_X_RHC_ATTEMPTS, HTTP_STR("x-rhc-attempts"),
-		                   head_printf(t, "%u", e->attempt));
+		                   head_number(t, e->attempt));
 	if (rc == 0 && (timing == CONFIG_SERVER_TIMING_ON ||
 	                (timing == CONFIG_SERVER_TIMING_ON_REQUEST && e->wants_timing))) {
 		timing_value(e, t, &value);

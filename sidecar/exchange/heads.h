@@ -22,6 +22,8 @@ struct http_head *head_begin(struct exchange_env *env, struct head_text *text);
 /* printf into the scratch text; an empty string when it does not fit. */
 struct http_str head_printf(struct head_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+struct http_str head_number(struct head_text *t, uint32_t v); /* the same for "%u", at a tenth of its cost */
+
 /* The request of the current attempt. 0 or -ENOSPC (too many fields). */
 int head_request(struct exchange *e, struct http_head **ret);
 
