@@ -292,6 +292,8 @@ static int prepare(int fd, const struct sock_addr *a, const struct sock_listen_o
 	want(&rc, fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	want(&rc, fd, SOL_SOCKET, SO_REUSEPORT, o->reuseport);
 	want(&rc, fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, o->defer_accept_s);
+	/* what is accepted inherits it: two system calls less per connection */
+	want(&rc, fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (rc == 0 && a->any.sa_family == AF_INET6)
 		rc = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, o->v6only);
 	return rc;

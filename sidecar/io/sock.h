@@ -64,8 +64,8 @@ struct sock_listen_opts {
 };
 
 /*
- * A listening socket.  Port 0 takes a free one: see sock_local().  A unix socket file that nobody listens on any
- * more is replaced; -EADDRINUSE when somebody does.
+ * A listening socket; what is accepted from it has TCP_NODELAY.  Port 0 takes a free one: see sock_local().  A unix
+ * socket file that nobody listens on any more is replaced; -EADDRINUSE when somebody does.
  */
 int sock_listen(const struct sock_addr *addr, const struct sock_listen_opts *opts, int *ret_fd);
 

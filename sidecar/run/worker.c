@@ -140,11 +140,9 @@ static const struct http_conn_events conn_events = {
 
 static void serve(struct worker_listener *l, int fd)
 {
-	static const struct sock_opts opts = { .nodelay = true };
 	struct worker *w = l->w;
 	struct http_conn *c;
 
-	sock_tune(fd, &opts);
 	if (http_server_open(&w->http, fd, &l->limits, &conn_events, l, &c) != 0) {
 		rhc_ctr_inc(w->exchange.counters, RHC_WCTR_down_rejected_memory);
 		return;

@@ -105,6 +105,27 @@ Test(sock, each_worker_has_its_own_listener_on_the_same_port)
 	close(two);
 }
 
+Test(sock, what_is_accepted_sends_at_once)
+{
+	const struct sock_listen_opts opts = { 0 };
+	struct sock_addr              a;
+	int                           l, out, in, on = 0;
+	socklen_t                     len = sizeof(on);
+
+	cr_assert_eq(sock_parse("127.0.0.1:0", &a), 0);
+	cr_assert_eq(sock_listen(&a, &opts, &l), 0);
+	cr_assert_eq(sock_local(l, &a), 0);
+	cr_assert_eq(sock_open(AF_INET, &out), 0);
+	cr_assert_eq(connect(out, &a.any, a.len), 0);
+	in = accept4(l, NULL, NULL, SOCK_CLOEXEC);
+	cr_assert_geq(in, 0);
+	cr_assert_eq(getsockopt(in, IPPROTO_TCP, TCP_NODELAY, &on, &len), 0);
+	cr_assert_neq(on, 0);
+	close(in);
+	close(out);
+	close(l);
+}
+
 Test(sock, ipv6_listens_where_there_is_ipv6)
 {
 	const struct sock_listen_opts opts = { .reuseport = true, .v6only = true };
