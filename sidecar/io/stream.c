@@ -148,7 +148,8 @@ void stream_finish(struct stream *s)
 
 /*
  * End the operations in flight.  With reset no FIN may leave first: it would look like an orderly
- * end.
+ * end.  A send in flight has to end by itself or by shutdown: what a cancel leaves of it is not
+ * known.  Without one the FIN comes with close(2), which saves a call.
  */
 static void join(struct stream *s)
 {
@@ -156,7 +157,7 @@ static void join(struct stream *s)
 	bool connecting = s->state == STREAM_CONNECTING;
 	s->state = STREAM_JOINING;
 	unstarve(s);
-	if (s->reset || connecting) {
+	if (s->reset || connecting || !engine_busy(&s->txop)) {
 		engine_cancel(e, &s->rx);
 		engine_cancel(e, &s->txop);
 	} else if (s->fd >= 0) {
