@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "sidecar/http/h2_private.h"
+#include "sidecar/io/sock.h"
 
 const size_t h2_conn_size = sizeof(struct h2_conn);
 const size_t h2_stream_size = sizeof(struct h2_msg);
@@ -71,6 +72,18 @@ static uint32_t capacity_of(const struct h2_conn *hc)
 	return n;
 }
 
+/*
+ * What is in the kernel can neither be cancelled nor overtaken by other streams.  HTTP/1 has nothing to overtake and does
+ * without: with it a large upload costs a tenth more.
+ */
+static void bound_unsent(const struct http_conn *c)
+{
+	static const struct sock_opts opts = { .notsent_lowat = H2_CONN_NOTSENT_MAX };
+
+	if (c->role == HTTP_CLIENT && c->stream.fd >= 0)
+		(void)sock_tune(c->stream.fd, &opts); /* without it the connection still works */
+}
+
 int h2_conn_start(struct http_conn *c)
 {
 	struct h2_conn  *hc = slab_get(c->env->h2_slab);
@@ -92,6 +105,7 @@ int h2_conn_start(struct http_conn *c)
 	}
 	c->h2 = hc;
 	c->version = HTTP_2;
+	bound_unsent(c);
 	hc->rx_ns = c->idle_since_ns = h2_now(hc);
 	if (c->role == HTTP_SERVER)
 		hc->head_ns = hc->rx_ns;

@@ -33,6 +33,7 @@
 
 enum {
 	H2_QUEUE_MAX = 64 * 1024, /* bytes in the byte stream beyond which the pump waits */
+	H2_CONN_NOTSENT_MAX = 128 * 1024, /* bytes a client leaves to the kernel unsent */
 	H2_CONN_WINDOW_FACTOR = 4, /* connection window in stream windows */
 	H2_CONN_WINDOW_MAX = 512 * 1024, /* a stream window: bounds a message's slices */
 };

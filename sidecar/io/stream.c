@@ -23,8 +23,6 @@ static const struct sock_opts upstream_opts = {
 	.keepalive_interval_s = 15,
 	.keepalive_count = 4,
 	.user_timeout_ms = 60000,
-	.notsent_lowat =
-		128 * 1024, /* what is in the kernel can neither be cancelled nor overtaken */
 };
 
 static void stream_work(void *arg);
