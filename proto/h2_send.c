@@ -87,6 +87,7 @@ static bool is_literal(const struct http_field *f)
 	case HTTP_FIELD_TRACEPARENT:
 	case HTTP_FIELD_IDEMPOTENCY_KEY:
 	case HTTP_FIELD_SERVER_TIMING:
+	case HTTP_FIELD_GRPC_TIMEOUT:
 		return true;
 	default:
 		return false;
@@ -124,7 +125,8 @@ static int put_fields(struct block *b, const struct http_head *h, bool trailers)
 
 		if (is_skipped(f) || (trailers && h1_trailer_forbidden(f->id)))
 			continue;
-		if (!token_ok(name) || !value_ok(v))
+		/* a field of the table got its id because its name is that of the table */
+		if ((f->id == HTTP_FIELD_OTHER && !token_ok(name)) || !value_ok(v))
 			return -EINVAL;
 		if (b->n == H2_NV_MAX)
 			return -E2BIG;
