@@ -327,6 +327,46 @@ Test(h1_server, a_client_that_half_closes_gets_its_answer)
 	}
 }
 
+/* "have" bytes of an answer of four have left when the caller sends FIN. */
+static void fin_behind(struct rig *r, uint32_t have)
+{
+	struct http_head h = response_head(200, HTTP_BODY_LENGTH, 4);
+	char             end[32];
+
+	r->limits.fin_aborts = true;
+	rig_serve(r);
+	peer_says(r, "GET /h HTTP/1.1\r\nHost: x\r\n\r\n");
+	UNTIL_LOG(r, "head GET /h end");
+	cr_assert_eq(message_send_head(r->app.m, &h, false), 0);
+	message_send_body(r->app.m, (struct slice){ NULL, (const uint8_t *)"late", have });
+	snprintf(end, sizeof(end), "\r\n\r\n%.*s", (int)have, "late");
+	RIG_UNTIL(r, peer_got(r, end));
+	shutdown(r->peer, SHUT_WR);
+	for (int i = 0; i < 20 && r->app.errors == 0; i++)
+		rig_turns(r, 5);
+}
+
+Test(h1_server, a_caller_that_sends_fin_before_the_last_byte_has_given_up_if_so_limited)
+{
+	EACH_ENGINE(r) {
+		fin_behind(r, 3);
+		cr_assert_eq(r->app.errors, 1);
+		RIG_UNTIL(r, r->closed);
+	}
+}
+
+/* The upstream may say the end later, HTTP/2 in a frame of its own. */
+Test(h1_server, a_caller_that_has_the_last_byte_has_not_given_up)
+{
+	EACH_ENGINE(r) {
+		fin_behind(r, 4);
+		cr_assert_eq(r->app.errors, 0, "%s", r->app.log);
+		message_send_end(r->app.m, NULL);
+		RIG_UNTIL(r, r->closed && r->got_eof);
+		cr_assert_eq(r->app.errors, 0);
+	}
+}
+
 Test(h1_server, a_pipeline_before_the_fin_is_answered_to_its_end)
 {
 	EACH_ENGINE(r) {
