@@ -28,10 +28,12 @@ def waiting(one, name="orders"):
 @pytest.mark.parametrize("limit", [1, 7, 50])
 def test_the_origin_never_sees_more_calls_than_the_limit_and_reaches_it(sidecar, origin, limit):
     one = sidecar({"orders": origin.url}, workers=4, defaults={"bulkhead": {"max_concurrency": limit}})
-    handle = parallel.start(200, lambda i: one.call("orders", "GET", "/gate").status)
+    held = parallel.start(limit, lambda i: one.call("orders", "GET", "/gate").status)
     origin.wait_current(limit)
+    others = parallel.start(200 - limit, lambda i: one.call("orders", "GET", "/delay/5").status)
+    until("all others wait", 20, lambda: waiting(one) == 200 - limit)
     origin.release()
-    assert parallel.finish(handle) == [200] * 200
+    assert parallel.finish(held) + parallel.finish(others) == [200] * 200
     assert origin.stats()["max"] == limit
     until("every slot is back", 2, lambda: one.in_use("orders") == 0)
     assert one.ctl("audit").code == 0
