@@ -84,7 +84,7 @@ void lifecycle_stop_now(struct supervisor *s)
 {
 	s->stopping = s->draining = true;
 	lifecycle_set(s, RHC_LIFE_DRAINING);
-	listen_close_data(&s->listen);
+	listen_stop_data(&s->listen);
 	lifecycle_tell_all(s, WORKER_EXIT);
 	timer_set_in(&s->timers, &s->deadline, EXIT_GRACE_NS);
 }

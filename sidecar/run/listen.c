@@ -129,6 +129,17 @@ void listen_close_data(struct listen_set *s)
 	}
 }
 
+void listen_stop_data(struct listen_set *s)
+{
+	for (uint32_t i = 0; s->fd && i < s->n; i++) {
+		for (uint32_t w = 0; w < s->workers; w++) {
+			if (s->fd[i][w] >= 0)
+				shutdown(s->fd[i][w], SHUT_RDWR);
+		}
+	}
+	listen_close_data(s);
+}
+
 void listen_close(struct listen_set *s)
 {
 	listen_close_data(s);

@@ -34,5 +34,10 @@ int listen_open(struct listen_set *s, const struct config *config, uint32_t work
 void listen_close(struct listen_set *s);
 /* The supervisor's copies of the data sockets: workers keep theirs and drain them. */
 void listen_close_data(struct listen_set *s);
+/*
+ * Nobody listens on them any more, whoever holds them: a worker that ends with an accept in its ring leaves the ring, and
+ * with it the listening socket, to the kernel for some milliseconds.
+ */
+void listen_stop_data(struct listen_set *s);
 
 #endif
