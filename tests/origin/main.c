@@ -78,16 +78,21 @@ static int signals_open(int epfd, void *tag)
 	return fd;
 }
 
-/* The mode may have changed: the data port listens or refuses. */
-static void follow_mode(int epfd)
+static int mode_epfd;
+static bool mortal_due; /* connections to be ended once the events at hand are served */
+
+/*
+ * The mode may have changed: the data port listens or refuses, before the change is answered, so that who asked
+ * for it can rely on it.
+ */
+void listeners_follow_mode(void)
 {
 	bool open = mode.kind != MODE_REFUSE;
 
 	if (open == data.open)
 		return;
-	listener_bind(&data, open, epfd);
-	if (!open)
-		conns_close_mortal();
+	listener_bind(&data, open, mode_epfd);
+	mortal_due = mortal_due || !open;
 }
 
 static void serve(int epfd, const int *stop)
@@ -108,7 +113,9 @@ static void serve(int epfd, const int *stop)
 				conn_event(tag, events[i].events);
 		}
 		conns_due();
-		follow_mode(epfd);
+		if (mortal_due)
+			conns_close_mortal();
+		mortal_due = false;
 	}
 }
 
@@ -140,6 +147,7 @@ int main(int argc, char **argv)
 	int epfd = epoll_create1(EPOLL_CLOEXEC), stop = -1;
 	if (epfd < 0)
 		die("epoll_create1");
+	mode_epfd = epfd;
 	stop = signals_open(epfd, &stop);
 	listener_bind(&data, true, epfd);
 	listener_bind(&control, true, epfd);

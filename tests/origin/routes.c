@@ -377,6 +377,7 @@ static void make_control(const struct request *r, struct reply *p, const char *a
 		hello(p, 400, "mode is ok, refuse, hang, reset or a status\n");
 	else
 		make_stats(r, p, arg);
+	listeners_follow_mode();
 }
 
 /* clang-format off */

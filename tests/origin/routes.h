@@ -38,4 +38,7 @@ bool route_is_own(const struct route *route); /* /stats and /control */
 void route_reply(const struct route *route, const struct request *r, struct reply *p);
 void route_help(FILE *to);
 
+/* main.c: the data port listens or refuses, as the mode says now. */
+void listeners_follow_mode(void);
+
 #endif
