@@ -276,6 +276,8 @@ int supervisor_run(const struct options *o, const struct config *config)
 		rc = begin(s, tls);
 	if (rc == 0)
 		rc = loop(s);
+	if (!s->current)
+		upstream_tls_free(tls, config); /* no generation has taken it over */
 	s->exit_code = rc;
 	end(s);
 	return rc;

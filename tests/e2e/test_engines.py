@@ -133,7 +133,7 @@ def test_a_filter_that_refuses_io_uring_ends_in_epoll_with_one_line(verdict, rea
 
 
 def refused_to_start(preexec, tmp_path, origin):
-    """What it says.  Who ends before it serves leaves its memory to the kernel."""
+    """What it says."""
     path = tmp_path / "forced.yaml"
     path.write_text(yaml({"version": 1, "workers": 1, "io": {"engine": "io_uring"}, "listeners": [
         {"name": "main", "address": f"127.0.0.1:{free_port()}"}], "upstreams": {"orders": {"url": origin.url}},
@@ -142,7 +142,7 @@ def refused_to_start(preexec, tmp_path, origin):
     try:
         done = subprocess.run([str(build_folder() / "rhc-sidecar"), "--config", str(path)], capture_output=True, text=True,
                               timeout=30, preexec_fn=preexec,
-                              env=clean_environment({**SANITIZER_OPTIONS, "ASAN_OPTIONS": "detect_leaks=0"}))
+                              env=clean_environment(SANITIZER_OPTIONS))
     finally:
         pathlib.Path(f"/dev/shm/rhc-test-forced-{os.getpid()}.shm").unlink(missing_ok=True)
     assert done.returncode == 78, (done.returncode, done.stderr)
