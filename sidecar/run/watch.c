@@ -12,13 +12,7 @@
 
 void watch_wake(struct supervisor *s, uint64_t mask)
 {
-	uint64_t one = 1;
-
-	for (unsigned i = 0; mask && i < RHC_WORKERS_MAX; i++) {
-		if (mask >> i & 1 && s->wake_fds[i] >= 0 &&
-		    write(s->wake_fds[i], &one, sizeof(one)) < 0)
-			continue; /* full: it is awake */
-	}
+	worker_wake(s->wake_fds, mask);
 }
 
 void watch_take_back(struct supervisor *s, uint32_t index)

@@ -66,6 +66,16 @@ struct worker {
 	int exit_code;
 };
 
+void worker_wake(const int *wake_fds, uint64_t mask)
+{
+	uint64_t one = 1;
+
+	for (unsigned i = 0; mask && i < RHC_WORKERS_MAX; i++) {
+		if (mask >> i & 1 && wake_fds[i] >= 0 && write(wake_fds[i], &one, sizeof(one)) < 0)
+			continue; /* full: it is awake; else its tick will find out */
+	}
+}
+
 static volatile sig_atomic_t got_term;
 
 static void on_term(int sig)
@@ -520,13 +530,7 @@ static int be_registered(struct worker *w)
 	rc = take_index(w, &id, &wake);
 	if (rc != 0)
 		return rc;
-	for (uint32_t i = 0; wake && i < RHC_WORKERS_MAX; i++) {
-		uint64_t one = 1;
-
-		if (wake >> i & 1 && w->plan->wake_fds[i] >= 0 &&
-		    write(w->plan->wake_fds[i], &one, sizeof(one)) < 0)
-			continue; /* its tick will find out */
-	}
+	worker_wake(w->plan->wake_fds, wake);
 	rhc_worker_adopt(&w->shm, w->plan->generation);
 	return 0;
 }
@@ -621,13 +625,7 @@ static int be_gone(struct worker *w)
 	log_flush();
 	stats_end(w->exchange.counters);
 	rhc_worker_unregister(&w->shm, clock_ns() / NS_PER_MS, &wake);
-	for (uint32_t i = 0; wake && i < RHC_WORKERS_MAX; i++) {
-		uint64_t one = 1;
-
-		if (wake >> i & 1 && w->plan->wake_fds[i] >= 0 &&
-		    write(w->plan->wake_fds[i], &one, sizeof(one)) < 0)
-			continue;
-	}
+	worker_wake(w->plan->wake_fds, wake);
 	return w->exit_code;
 }
 

@@ -33,6 +33,9 @@ struct worker_plan {
 /* Bytes on the control channel, supervisor to worker. */
 enum { WORKER_DRAIN = 'D', WORKER_EXIT = 'X', WORKER_HEALTH = 'H', WORKER_REOPEN = 'R' };
 
+/* Write the eventfds of the workers in the mask; wake_fds as in the plan. */
+void worker_wake(const int *wake_fds, uint64_t mask);
+
 /*
  * The whole life of a worker; returns its exit code.  index is its place in the segment, place the
  * one among the listening sockets: two generations share the sockets, never an index.
