@@ -1,6 +1,7 @@
 /* sidecar/upstream/pool.h over loopback listeners. */
 #include <criterion/criterion.h>
 
+#include "caller.h"
 #include "dns_server.h"
 #include "origin.h"
 #include "world.h"
@@ -11,120 +12,9 @@ static struct world world;
 static struct origin origin;
 static struct upstream *up;
 
-/* One request, from take to release. */
-struct call {
-	struct pool_wait w;
-	struct message *m;
-	bool got;  /* a message, at once or later */
-	bool done; /* response complete, or refused, or failed */
-	bool keep; /* do not release at the end */
-	unsigned order;
-	uint16_t status;
-	enum message_error failed;
-	bool unprocessed, reused;
-};
-
-static unsigned served;
-
-static void end_call(struct call *c)
-{
-	c->done = true;
-	if (c->keep)
-		return;
-	message_release(c->m);
-	c->m = NULL;
-}
-
-static void on_head(struct message *m, struct http_head *h, bool end)
-{
-	struct call *c = m->owner;
-
-	c->status = h->status;
-	if (end)
-		end_call(c);
-}
-
-static void on_body(struct message *m, struct slice data)
-{
-	uint32_t n = data.n;
-
-	slice_drop(data);
-	message_consume(m, n);
-}
-
-static void on_end(struct message *m, struct http_head *trailers)
-{
-	(void)trailers;
-	end_call(m->owner);
-}
-
-static void on_sent(struct message *m, uint32_t bytes, bool all)
-{
-	(void)m;
-	(void)bytes;
-	(void)all;
-}
-
-static void on_error(struct message *m, enum message_error err, bool unprocessed)
-{
-	struct call *c = m->owner;
-
-	c->failed = err;
-	c->unprocessed = unprocessed;
-	c->reused = m->reused;
-	end_call(c);
-}
-
-static const struct message_events events = {
-	.on_head = on_head,
-	.on_body = on_body,
-	.on_end = on_end,
-	.on_sent = on_sent,
-	.on_error = on_error,
-};
-
-static void send_it(struct call *c, struct message *m)
-{
-	struct http_field fields[1];
-	struct http_head head = {
-		.method = HTTP_METHOD_GET,
-		.method_text = HTTP_STR("GET"),
-		.scheme = HTTP_STR("http"),
-		.authority = HTTP_STR("orders"),
-		.path = HTTP_STR("/x"),
-		.version = HTTP_1_1,
-		.keep_alive = true,
-		.fields = fields,
-		.fields_max = 1,
-	};
-
-	c->m = m;
-	c->got = true;
-	c->order = ++served;
-	cr_assert_eq(message_send_head(m, &head, true), 0);
-}
-
-static void on_taken(struct pool_wait *w, struct message *m)
-{
-	struct call *c = CONTAINER_OF(w, struct call, w);
-
-	cr_assert_not(c->got || c->done, "told once");
-	if (m)
-		send_it(c, m);
-	else
-		c->done = true;
-}
-
-/* True: a message at once. */
 static bool take(struct call *c)
 {
-	struct message *m;
-
-	*c = (struct call){ .w = { .done = on_taken, .ev = &events, .owner = c } };
-	m = pool_take(up, &c->w);
-	if (m)
-		send_it(c, m);
-	return m != NULL;
+	return caller_take(c, up);
 }
 
 static void begin(const char *policy)
@@ -213,7 +103,7 @@ Test(pool, max_connections_bounds_and_waiters_are_served_in_order)
 
 	begin("    pool: {max_connections: 2}\n");
 	origin.hold = true;
-	served = 0;
+	caller_served = 0;
 	for (int i = 0; i < 8; i++)
 		cr_assert_not(take(&c[i]));
 	rig_for(&world.rig, 50);
@@ -261,11 +151,8 @@ Test(pool, the_deadline_of_the_call_ends_a_wait)
 	origin.hold = true;
 	take(&hold);
 	cr_assert(rig_until(&world.rig, &hold.got, 3000));
-	c = (struct call){ .w = { .done = on_taken,
-				  .ev = &events,
-				  .owner = &c,
-				  .deadline_ns = clock_ns() + 60 * MS } };
-	cr_assert_null(pool_take(up, &c.w));
+	cr_assert_not(caller_take_as(
+		&c, up, (struct pool_wait){ .deadline_ns = clock_ns() + 60 * MS }));
 	cr_assert(rig_until(&world.rig, &c.done, 3000));
 	cr_assert_eq(c.w.error, RHC_ERR_deadline_total);
 	message_release(hold.m);
@@ -372,8 +259,7 @@ Test(pool, a_stale_connection_is_reported_and_a_fresh_one_can_be_had)
 	cr_assert(rig_until(&world.rig, &c.done, 3000));
 	cr_assert_neq(c.failed, MESSAGE_OK);
 	cr_assert(c.reused && c.w.reused);
-	d = (struct call){ .w = { .done = on_taken, .ev = &events, .owner = &d, .fresh = true } };
-	cr_assert_null(pool_take(up, &d.w));
+	cr_assert_not(caller_take_as(&d, up, (struct pool_wait){ .fresh = true }));
 	cr_assert(rig_until(&world.rig, &d.done, 3000));
 	cr_assert_eq(d.status, 200);
 	cr_assert_not(d.w.reused);
@@ -385,8 +271,7 @@ Test(pool, fresh_makes_room_where_everything_is_idle)
 
 	begin("    pool: {max_connections: 1}\n");
 	run(&c);
-	d = (struct call){ .w = { .done = on_taken, .ev = &events, .owner = &d, .fresh = true } };
-	cr_assert_null(pool_take(up, &d.w));
+	cr_assert_not(caller_take_as(&d, up, (struct pool_wait){ .fresh = true }));
 	cr_assert(rig_until(&world.rig, &d.done, 3000));
 	cr_assert_eq(d.status, 200);
 	cr_assert_not(d.w.reused);

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 
+#include "caller.h"
 #include "world.h"
 
 enum { CALLS = 12, STREAMS = 4 };
@@ -138,80 +139,9 @@ static void answer_all(void)
 
 /* ---- the caller ---- */
 
-struct call {
-	struct pool_wait w;
-	struct message *m;
-	bool done;
-	uint16_t status;
-};
-
-static void on_head(struct message *m, struct http_head *h, bool end)
-{
-	struct call *c = m->owner;
-
-	c->status = h->status;
-	if (!end)
-		return;
-	c->done = true;
-	message_release(m);
-}
-
-static void on_error(struct message *m, enum message_error err, bool unprocessed)
-{
-	struct call *c = m->owner;
-
-	(void)err;
-	(void)unprocessed;
-	c->done = true;
-	message_release(m);
-}
-
-static void on_sent(struct message *m, uint32_t bytes, bool all)
-{
-	(void)m;
-	(void)bytes;
-	(void)all;
-}
-
-static const struct message_events events = {
-	.on_head = on_head,
-	.on_body = ignore_body,
-	.on_end = ignore_end,
-	.on_sent = on_sent,
-	.on_error = on_error,
-};
-
-static void on_taken(struct pool_wait *w, struct message *m)
-{
-	struct call *c = CONTAINER_OF(w, struct call, w);
-	struct http_field fields[1];
-	struct http_head head = {
-		.method = HTTP_METHOD_GET,
-		.method_text = HTTP_STR("GET"),
-		.scheme = HTTP_STR("http"),
-		.authority = HTTP_STR("orders"),
-		.path = HTTP_STR("/x"),
-		.version = HTTP_2,
-		.fields = fields,
-		.fields_max = 1,
-	};
-
-	c->m = m;
-	if (!m) {
-		c->done = true;
-		return;
-	}
-	cr_assert_eq(message_send_head(m, &head, true), 0);
-}
-
 static void take(struct call *c)
 {
-	struct message *m;
-
-	*c = (struct call){ .w = { .done = on_taken, .ev = &events, .owner = c } };
-	m = pool_take(up, &c->w);
-	if (m)
-		on_taken(&c->w, m);
+	caller_take(c, up);
 }
 
 static void begin(const char *policy)

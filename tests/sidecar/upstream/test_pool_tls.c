@@ -7,6 +7,7 @@
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 
+#include "caller.h"
 #include "world.h"
 
 enum { PEERS = 8 };
@@ -133,91 +134,11 @@ static void server_act(void *arg)
 
 /* ---- the caller ---- */
 
-struct call {
-	struct pool_wait w;
-	bool done;
-	uint16_t status;
-};
-
-static void on_head(struct message *m, struct http_head *h, bool end)
-{
-	struct call *c = m->owner;
-
-	c->status = h->status;
-	if (!end)
-		return;
-	c->done = true;
-	message_release(m);
-}
-
-static void on_end(struct message *m, struct http_head *t)
-{
-	struct call *c = m->owner;
-
-	(void)t;
-	c->done = true;
-	message_release(m);
-}
-
-static void on_error(struct message *m, enum message_error err, bool unprocessed)
-{
-	struct call *c = m->owner;
-
-	(void)err;
-	(void)unprocessed;
-	c->done = true;
-	message_release(m);
-}
-
-static void on_sent(struct message *m, uint32_t bytes, bool all)
-{
-	(void)m;
-	(void)bytes;
-	(void)all;
-}
-
-static void on_body(struct message *m, struct slice s)
-{
-	(void)m;
-	slice_drop(s);
-}
-
-static const struct message_events events = {
-	.on_head = on_head,
-	.on_body = on_body,
-	.on_end = on_end,
-	.on_sent = on_sent,
-	.on_error = on_error,
-};
-
-static void on_taken(struct pool_wait *w, struct message *m)
-{
-	struct call *c = CONTAINER_OF(w, struct call, w);
-	struct http_field fields[1];
-	struct http_head head = {
-		.method = HTTP_METHOD_GET,
-		.method_text = HTTP_STR("GET"),
-		.scheme = HTTP_STR("https"),
-		.authority = HTTP_STR("orders"),
-		.path = HTTP_STR("/x"),
-		.version = HTTP_1_1,
-		.keep_alive = true,
-		.fields = fields,
-		.fields_max = 1,
-	};
-
-	if (!m)
-		c->done = true;
-	else
-		cr_assert_eq(message_send_head(m, &head, true), 0);
-}
-
 static struct call run(void)
 {
 	static struct call c;
 
-	c = (struct call){ .w = { .done = on_taken, .ev = &events, .owner = &c } };
-	cr_assert_null(pool_take(up, &c.w));
+	cr_assert_not(caller_take(&c, up));
 	cr_assert(rig_until(&world.rig, &c.done, 5000));
 	rig_for(&world.rig, 20);
 	return c;

@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 
+#include "caller.h"
 #include "dns_server.h"
 #include "origin.h"
 #include "world.h"
@@ -13,7 +14,7 @@ enum { CALLS = 24, STEPS = 1500, WORKERS = 2, LIMIT = 6 };
 enum phase { IDLE, ASKING, TAKING, SENT };
 
 /* One call after the other, as an exchange makes them: guard, pool, message, verdict. */
-struct call {
+struct flow {
 	enum phase phase;
 	struct upstream *up;
 	struct guard_ticket t;
@@ -24,11 +25,11 @@ struct call {
 static struct world world;
 static struct dns_server dns;
 static struct origin origin[2];
-static struct call call[CALLS];
+static struct flow call[CALLS];
 static struct rng rng;
 static unsigned ended[3], in_flight, most;
 
-static void over(struct call *c, enum guard_outcome outcome, enum rhc_error error)
+static void over(struct flow *c, enum guard_outcome outcome, enum rhc_error error)
 {
 	if (c->m)
 		message_release(c->m);
@@ -50,25 +51,10 @@ static void on_head(struct message *m, struct http_head *h, bool end)
 		over(m->owner, GUARD_SUCCESS, RHC_ERR_none);
 }
 
-static void on_body(struct message *m, struct slice data)
-{
-	uint32_t n = data.n;
-
-	slice_drop(data);
-	message_consume(m, n);
-}
-
 static void on_end(struct message *m, struct http_head *trailers)
 {
 	(void)trailers;
 	over(m->owner, GUARD_SUCCESS, RHC_ERR_none);
-}
-
-static void on_sent(struct message *m, uint32_t bytes, bool all)
-{
-	(void)m;
-	(void)bytes;
-	(void)all;
 }
 
 static void on_error(struct message *m, enum message_error err, bool unprocessed)
@@ -80,26 +66,16 @@ static void on_error(struct message *m, enum message_error err, bool unprocessed
 
 static const struct message_events events = {
 	.on_head = on_head,
-	.on_body = on_body,
+	.on_body = caller_on_body,
 	.on_end = on_end,
-	.on_sent = on_sent,
+	.on_sent = caller_on_sent,
 	.on_error = on_error,
 };
 
-static void send_it(struct call *c, struct message *m)
+static void send_it(struct flow *c, struct message *m)
 {
-	struct http_field fields[1];
-	struct http_head head = {
-		.method = HTTP_METHOD_GET,
-		.method_text = HTTP_STR("GET"),
-		.scheme = HTTP_STR("http"),
-		.authority = HTTP_STR("orders"),
-		.path = HTTP_STR("/x"),
-		.version = HTTP_1_1,
-		.keep_alive = true,
-		.fields = fields,
-		.fields_max = 1,
-	};
+	struct http_field room[1];
+	struct http_head head = caller_head(room);
 
 	c->m = m;
 	c->phase = SENT;
@@ -109,7 +85,7 @@ static void send_it(struct call *c, struct message *m)
 
 static void on_taken(struct pool_wait *w, struct message *m)
 {
-	struct call *c = CONTAINER_OF(w, struct call, w);
+	struct flow *c = CONTAINER_OF(w, struct flow, w);
 
 	cr_assert_eq(c->phase, TAKING);
 	if (m)
@@ -121,7 +97,7 @@ static void on_taken(struct pool_wait *w, struct message *m)
 		     w->error);
 }
 
-static void go(struct call *c)
+static void go(struct flow *c)
 {
 	struct message *m;
 
@@ -139,7 +115,7 @@ static void go(struct call *c)
 
 static void on_admitted(struct guard_ticket *t, enum guard_answer a)
 {
-	struct call *c = CONTAINER_OF(t, struct call, t);
+	struct flow *c = CONTAINER_OF(t, struct flow, t);
 
 	cr_assert_eq(c->phase, ASKING);
 	if (a == GUARD_GO)
@@ -148,7 +124,7 @@ static void on_admitted(struct guard_ticket *t, enum guard_answer a)
 		c->phase = IDLE;
 }
 
-static void begin_call(struct call *c, unsigned i)
+static void begin_call(struct flow *c, unsigned i)
 {
 	enum guard_answer a;
 
@@ -163,7 +139,7 @@ static void begin_call(struct call *c, unsigned i)
 		c->phase = IDLE;
 }
 
-static void abort_call(struct call *c)
+static void abort_call(struct flow *c)
 {
 	switch (c->phase) {
 	case IDLE:
