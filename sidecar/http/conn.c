@@ -305,6 +305,17 @@ int http_server_open(struct http_env *env, int fd, const struct http_limits *lim
 	return 0;
 }
 
+bool http_conn_was_stale(const struct http_conn *c, const struct message *m)
+{
+	uint64_t within = 2 * (c->ready_ns - c->opened_ns) + HTTP_STALE_NS;
+
+	if (!m->reused || m->in_started)
+		return false;
+	if (within > HTTP_STALE_MAX_NS)
+		within = HTTP_STALE_MAX_NS;
+	return engine_now(c->env->stream.engine) - m->left_ns <= within;
+}
+
 int http_conn_peer(const struct http_conn *c, struct sock_addr *ret)
 {
 	ret->len = sizeof(ret->un);

@@ -161,7 +161,18 @@ void http_conn_drain(struct http_conn *c);
 /* Close now; open messages get on_error(MESSAGE_E_RESET).  on_closed follows in a later turn. */
 void http_conn_abort(struct http_conn *c);
 
-/* --- for h1_*.c --- */
+/* --- for h1_*.c and h2_*.c --- */
+
+/* How long after its request a kept connection may end and still have been closed before it, beside two round trips. */
+#define HTTP_STALE_NS     (UINT64_C(50) * NS_PER_MS)
+#define HTTP_STALE_MAX_NS NS_PER_S
+
+/*
+ * A connection that ends before a byte of the response: had the peer closed it before our request came?  Then it says so
+ * within a round trip, of which connecting took one at least.  Who ends it later may have died of the request, or with it
+ * half done.  Only a message that is not the first one of its connection can meet this.
+ */
+bool http_conn_was_stale(const struct http_conn *c, const struct message *m);
 
 /* How long queued bytes may take to leave once the connection closes. */
 #define HTTP_CLOSE_NS (UINT64_C(5) * NS_PER_S)

@@ -108,12 +108,12 @@ void h1_linger(struct http_conn *c, const char *why)
 	h1_want(c);
 }
 
-/* A byte that left cannot have been acted on, or the peer had closed before it came: message.h. */
+/* No byte left, or the peer had closed before it came: message.h. */
 static bool is_unprocessed(const struct http_conn *c)
 {
 	const struct message *m = &c->h1.m;
 
-	return c->role == HTTP_CLIENT && (!m->out_left || (m->reused && !m->in_started));
+	return c->role == HTTP_CLIENT && (!m->out_left || http_conn_was_stale(c, m));
 }
 
 static void tell_error(struct http_conn *c, enum message_error err, enum http_error detail)

@@ -28,6 +28,7 @@ static int write_head(struct http_conn *c, const struct http_head *head, enum h1
 	if (n < 0)
 		return n;
 	c->h1.m.out_left = true;
+	c->h1.m.left_ns = engine_now(c->env->stream.engine);
 	return 0;
 }
 

@@ -45,8 +45,10 @@ static void ev_out_head(void *arg, struct h2_stream *s)
 	struct h2_conn *hc = arg;
 	struct h2_msg  *m = H2_MSG(s);
 
-	if (!m->m.out_left)
+	if (!m->m.out_left) {
 		m->rx_at_send = hc->rx_bytes;
+		m->m.left_ns = h2_now(hc);
+	}
 	m->m.out_left = true;
 }
 

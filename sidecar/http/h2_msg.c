@@ -161,7 +161,7 @@ bool h2_msg_is_unprocessed(const struct h2_msg *m)
 {
 	if (!m->m.out_left)
 		return true;
-	return m->m.reused && !m->m.in_started && m->rx_at_send == m->hc->rx_bytes;
+	return m->rx_at_send == m->hc->rx_bytes && http_conn_was_stale(m->hc->c, &m->m);
 }
 
 void h2_msg_fail(struct h2_msg *m, enum message_error err, bool unprocessed)

@@ -70,8 +70,8 @@ struct message_events {
 	void (*on_end)(struct message *m, struct http_head *trailers); /* trailers: NULL or with n_fields > 0 */
 	void (*on_sent)(struct message *m, uint32_t body_bytes, bool all); /* all: the whole out half has left */
 	/*
-	 * unprocessed: the peer has surely not acted on the request: not a byte of it left, or the peer said so, or a
-	 * reused connection ended before a response byte came (->reused tells which, method rules apply then).
+	 * unprocessed: the peer has not acted on the request: not a byte of it left, or the peer said so, or a reused
+	 * connection turned out to have been closed before the request came, see http_conn_was_stale().
 	 */
 	void (*on_error)(struct message *m, enum message_error err, bool unprocessed);
 };
@@ -101,6 +101,7 @@ struct message {
 	uint32_t                     out_unsent; /* body bytes given to send_body, not yet reported */
 	uint64_t                     in_bytes; /* body bytes delivered */
 	uint64_t                     out_bytes; /* body bytes given to send_body */
+	uint64_t                     left_ns; /* client: when the head of the request left, valid with ->out_left */
 };
 
 /*

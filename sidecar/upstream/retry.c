@@ -85,12 +85,11 @@ static bool method_repeatable(const struct config_retry *rule, const struct retr
 
 /*
  * The upstream surely did not act on it: nothing was sent, it says so (RFC 9113 section 8.7), or a
- * kept connection turned out to be closed already, without a byte of an answer (RFC 9112 section
- * 9.3.1).
+ * kept connection turned out to have been closed already (RFC 9112 section 9.3.1).
  */
 static bool stale(const struct retry_facts *f)
 {
-	return f->error == RHC_ERR_reset_before_headers && f->reused && !f->in_started;
+	return f->error == RHC_ERR_reset_before_headers && f->reused && f->unprocessed && !f->in_started;
 }
 
 static bool safe(const struct config_retry *rule, const struct retry_facts *f)

@@ -10,8 +10,8 @@
  * Safety   Nothing sent or surely not processed (RFC 9113 section 8.7, RFC 9110 section 9.2.2): any
  *          method.  Else a method of retry.methods, or Idempotency-Key.  A body that was sent on
  *                   and not kept ends it.
- * Replay   A message that died on a reused connection before a response byte is not the upstream's
- *          fault but the pool's guess: one free replay at once, not counted as an attempt.
+ * Replay   A message that met a reused connection which the peer had closed already is not the
+ *          upstream's fault but the pool's guess: one free replay at once, not counted as an attempt.
  * Waits    full: min_wait .. next; equal: next/2 .. next, at least min_wait; none: exactly min_wait
  *          * m^(n-1); next = min_wait * multiplier^n, at most max_wait.  Retry-After (RFC 9110
  *          section 10.2.3) is a floor, clamped to max_wait, its jitter goes upward only.

@@ -99,11 +99,18 @@ static const struct {
 	{ "a new connection lost under POST is not",
 	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true), RETRY_METHOD },
 	{ "a stale kept connection is replayed at once, whatever the method",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true),
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .unprocessed = true,
+		.reused = true),
 	  RETRY_REPLAY },
 	{ "but only once for free: then it is an attempt",
-	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true,
-		.replayed = true),
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .unprocessed = true,
+		.reused = true, .replayed = true),
+	  RETRY_YES },
+	{ "a kept connection that ended later was not stale: a POST may have been acted on",
+	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true),
+	  RETRY_METHOD },
+	{ "... and a GET is an attempt",
+	  FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true),
 	  RETRY_YES },
 	{ "with a byte of a response it was not stale",
 	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true,
@@ -111,10 +118,11 @@ static const struct {
 	  RETRY_METHOD },
 	{ "a stale connection is replayed though attempts are used up",
 	  FACTS_AT(3, true, GET_, .error = RHC_ERR_reset_before_headers, .sent = true,
-		   .reused = true),
+		   .unprocessed = true, .reused = true),
 	  RETRY_REPLAY },
 	{ "a stale connection with a lost body is not",
-	  FACTS_LOST(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true),
+	  FACTS_LOST(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .unprocessed = true,
+		     .reused = true),
 	  RETRY_BODY },
 	{ "REFUSED_STREAM is replayed at once, whatever the method",
 	  FACTS(POST_, .error = RHC_ERR_reset_before_headers, .sent = true, .refused = true),
@@ -171,8 +179,8 @@ static const struct {
 	{ "the deadline is over",
 	  FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 999 * S), RETRY_DEADLINE },
 	{ "a deadline that is over stops a replay as well",
-	  FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .reused = true,
-		.deadline_ns = 999 * S),
+	  FACTS(GET_, .error = RHC_ERR_reset_before_headers, .sent = true, .unprocessed = true,
+		.reused = true, .deadline_ns = 999 * S),
 	  RETRY_DEADLINE },
 	{ "time enough", FACTS(GET_, .error = RHC_ERR_connect_refused, .deadline_ns = 1010 * S),
 	  RETRY_YES },
@@ -199,7 +207,7 @@ Test(retry, max_attempts_of_one_never_retries_but_replays)
 	r.max_attempts = 1;
 	cr_assert_eq(retry_next(&r, &f).verdict, RETRY_DISABLED);
 	f.error = RHC_ERR_reset_before_headers;
-	f.sent = f.reused = true;
+	f.sent = f.reused = f.unprocessed = true;
 	cr_assert_eq(retry_next(&r, &f).verdict, RETRY_REPLAY);
 }
 
