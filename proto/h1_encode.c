@@ -68,6 +68,8 @@ static uint8_t *put_request_line(uint8_t *o, const struct http_head *h)
 
 	if (!is_token(h->method_text.p, h->method_text.n) || !is_target(target))
 		return NULL;
+	if (h->target != HTTP_TARGET_ABSOLUTE && target.p[0] == '?')
+		return NULL;
 	o = put(o, h->method_text.p, h->method_text.n);
 	o = PUT(o, " ");
 	if (h->target == HTTP_TARGET_ABSOLUTE) {

@@ -41,8 +41,7 @@ static int absolute_form(struct http_str t, struct http_head *h)
 	h->path = (struct http_str){ t.p + end, t.n - end };
 	if (h->path.n == 0) /* RFC 9112 §3.2.4 */
 		h->path = h->method == HTTP_METHOD_OPTIONS ? HTTP_STR("*") : HTTP_STR("/");
-	/* "http://host?query" would need a '/' that is not there; nobody sends it */
-	return h->path.p[0] == '?' ? -HTTP_E_TARGET : 0;
+	return 0;
 }
 
 static int authority_form(struct http_str t, struct http_head *h)

@@ -132,7 +132,11 @@ struct http_head {
 	struct http_str method_text;
 	struct http_str scheme; /* empty for h1 origin-form */
 	struct http_str authority; /* from :authority, the target, or Host; empty for 1.0 without */
-	struct http_str path; /* path and query, starts with '/', or "*" */
+	/*
+	 * path and query, starts with '/', or "*".  An absolute target whose path is empty (RFC 3986
+	 * §3.3) is its query alone, from the '?' on: as "/?..." it goes out in origin-form.
+	 */
+	struct http_str path;
 	uint8_t         method; /* enum http_method */
 	uint8_t         target; /* enum http_target */
 	/* response */

@@ -138,6 +138,8 @@ struct http_str access_path(const struct exchange *e)
 	struct http_str path = e->req ? e->req->path : (struct http_str){ "", 0 };
 	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
 
+	if (query && query == path.p) /* http://host?query */
+		return HTTP_STR("/");
 	if (query)
 		path.n = (uint32_t)(query - path.p);
 	if (path.n > ACCESS_VALUE_MAX)

@@ -134,6 +134,20 @@ static void interim(struct exchange *e, const struct http_head *h)
 		(void)message_send_head(e->down, out, false); /* losing one does no harm */
 }
 
+/* A proxy behind us says that the call runs in a circle (RFC 9209 §2.3): each repetition would run through it again. */
+static bool says_loop(const struct http_head *h)
+{
+	static const char word[] = "proxy_loop_detected";
+
+	for (unsigned i = 0; i < h->n_fields; i++) {
+		const struct http_field *f = &h->fields[i];
+
+		if (f->id == HTTP_FIELD_PROXY_STATUS && memmem(f->value, f->value_len, word, sizeof(word) - 1))
+			return true;
+	}
+	return false;
+}
+
 /* Status first, then Retry-After: what the retry decision has to know of a response. */
 static struct failure answer_failure(const struct exchange *e, const struct http_head *h)
 {
@@ -145,6 +159,7 @@ static struct failure answer_failure(const struct exchange *e, const struct http
 		.sent = true,
 		.in_started = true,
 		.reused = e->up->reused,
+		.permanent = says_loop(h),
 		.retry_after_ns = after ? retry_after_parse((struct http_str){ after->value, after->value_len },
 		                                            clock_wall_ns()) :
 		                          RETRY_AFTER_NONE,

@@ -41,8 +41,19 @@ void exch_goto(struct exchange *e, enum exch_state to)
 
 /* ---- birth ---- */
 
+void exchange_env_name(struct exchange_env *env)
+{
+	const uint8_t *id = rhc_seg_hdr(env->upstreams->seg)->uuid;
+	int n = snprintf(env->via, sizeof(env->via), "%s-", env->config->responses.proxy_status.name);
+
+	assert(n > 0 && (size_t)n + EXCH_VIA_DIGITS < sizeof(env->via)); /* 64 bytes, says the schema */
+	for (unsigned i = 0; i < EXCH_VIA_DIGITS / 2; i++)
+		snprintf(env->via + n + 2 * i, 3, "%02x", id[i]);
+}
+
 int exchange_env_init(struct exchange_env *env, uint32_t exchanges_max)
 {
+	exchange_env_name(env);
 	return slab_init(&env->slab, "exchange", sizeof(struct exchange), exchanges_max);
 }
 

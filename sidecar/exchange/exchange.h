@@ -55,6 +55,12 @@ enum exch_phase {
 /* An app that waits for 100 gets it from us when the upstream has said nothing for so long (curl waits as long). */
 #define EXCH_CONTINUE_NS NS_PER_S
 
+/*
+ * How requests name us in Via (RFC 9110 §7.6.3): responses.proxy_status.name, '-' and digits of the segment's uuid.  So
+ * sidecars of the same name can stand behind each other, and all workers and generations of one are one.
+ */
+enum { EXCH_VIA_DIGITS = 12, EXCH_VIA_SIZE = 64 + 1 + EXCH_VIA_DIGITS + 1 };
+
 enum { EXCH_REQUEST_ID_MAX = 128, EXCH_ATTEMPTS_LOGGED = 8, EXCH_DETAIL_MAX = 200 };
 
 struct access_log;
@@ -72,6 +78,7 @@ struct exchange_env {
 	struct http_head       scratch; /* the head being sent; send_head encodes at once */
 	struct http_field      scratch_fields[HTTP_FIELDS_MAX];
 	char                   scratch_text[4096]; /* values made for it */
+	char                   via[EXCH_VIA_SIZE]; /* exchange_env_name() */
 	uint8_t                worker;
 	bool                   draining;
 };
@@ -142,6 +149,8 @@ struct exchange {
 	struct body     body; /* last: what the zeroing at birth leaves out */
 };
 
+/* Makes env->via of ->config and ->upstreams; also part of exchange_env_init(). */
+void exchange_env_name(struct exchange_env *env);
 /* 0 or -ENOMEM.  The other members of env are set by the caller before. */
 int  exchange_env_init(struct exchange_env *env, uint32_t exchanges_max);
 void exchange_env_fini(struct exchange_env *env);

@@ -138,19 +138,18 @@ static int add(struct http_head *h, const char *name, struct http_str value)
 	return http_head_add(h, http_field_lookup(name, strlen(name)), str_of(name), value);
 }
 
-/* RFC 9110 §7.6.3: our token joins the list. */
-static int add_via(struct exchange *e, struct http_head *h, struct head_text *t, const struct http_head *from)
+/*
+ * RFC 9110 §7.6.3: we join the list, in a line of our own (§5.3) behind those that came.  So none of them is lost, however
+ * many and long they are.
+ */
+static int add_via(struct http_head *h, struct head_text *t, const struct http_head *from, const char *name)
 {
-	const struct http_field *via = http_head_find(from, HTTP_FIELD_VIA);
-	const char *name = e->env->config->responses.proxy_status.name;
 	struct http_str version = from->version == HTTP_2   ? HTTP_STR("2 ") :
 	                          from->version == HTTP_1_0 ? HTTP_STR("1.0 ") :
 	                                                      HTTP_STR("1.1 ");
 	struct http_str own = join(t, version, str_of(name));
 
-	if (via)
-		own = append(t, (struct http_str){ via->value, via->value_len }, own);
-	return http_head_add(h, HTTP_FIELD_VIA, HTTP_STR("via"), own);
+	return own.n ? http_head_add(h, HTTP_FIELD_VIA, HTTP_STR("via"), own) : -ENOSPC;
 }
 
 bool head_is_loop(const struct http_head *req, const char *name)
@@ -304,7 +303,7 @@ static int request_fields(struct exchange *e, struct http_head *h, struct head_t
 	for (unsigned i = 0; i < req->n_fields && rc == 0; i++) {
 		const struct http_field *f = &req->fields[i];
 
-		if (!is_ours(e, f) && f->id != HTTP_FIELD_VIA && !is_removed(f, c))
+		if (!is_ours(e, f) && !is_removed(f, c))
 			rc = copy(h, f);
 	}
 	for (uint32_t i = 0; i < c->add_request.len && rc == 0; i++)
@@ -315,12 +314,40 @@ static int request_fields(struct exchange *e, struct http_head *h, struct head_t
 		rc = http_head_add(h, HTTP_FIELD_X_RHC_ATTEMPT, HTTP_STR("x-rhc-attempt"),
 		                   head_number(t, e->attempt));
 	if (rc == 0)
-		rc = add_via(e, h, t, req);
+		rc = add_via(h, t, req, e->env->via);
 	if (rc == 0)
 		rc = add_forwarded(e, h, t);
 	if (rc == 0 && e->grpc && e->deadline_ns)
 		rc = add_grpc_timeout(e, h, t);
 	return rc;
+}
+
+/*
+ * HTTP/2 may send trailers behind a body whose length it told, HTTP/1.1 only behind a last chunk (RFC 9112 §7.1.2).  So where
+ * trailers were announced (RFC 9110 §6.6.2) the length gives way to them.  Others may be discarded (§6.5.1), and a length is
+ * worth more to most who read it.
+ */
+static bool trails_length(const struct http_head *from)
+{
+	return from->version == HTTP_2 && from->body == HTTP_BODY_LENGTH && http_head_find(from, HTTP_FIELD_TRAILER);
+}
+
+/* The request's body on its way to e->up: trailers that are here already need no announcement. */
+static bool request_needs_chunks(const struct exchange *e)
+{
+	const struct http_head *req = e->req;
+
+	if (e->up->version == HTTP_2)
+		return false;
+	if (e->body.complete)
+		return e->trailers && req->body == HTTP_BODY_LENGTH;
+	return trails_length(req);
+}
+
+/* To an app of HTTP/1.1 trailers go only if it wants them. */
+static bool response_needs_chunks(const struct exchange *e, const struct http_head *from)
+{
+	return e->req->version == HTTP_1_1 && e->req->te_trailers && trails_length(from);
 }
 
 int head_request(struct exchange *e, struct http_head **ret)
@@ -332,18 +359,20 @@ int head_request(struct exchange *e, struct http_head **ret)
 
 	h->method = req->method;
 	h->method_text = req->method_text;
-	h->target = req->target == HTTP_TARGET_ASTERISK ? HTTP_TARGET_ASTERISK : HTTP_TARGET_ORIGIN;
+	/* also OPTIONS of an absolute target without a path: we are the last proxy before the server (RFC 9112 §3.2.4) */
+	h->target = http_str_is(req->path, "*") ? HTTP_TARGET_ASTERISK : HTTP_TARGET_ORIGIN;
 	h->scheme = url->tls ? HTTP_STR("https") : HTTP_STR("http");
 	h->authority = upstream_authority(e, &t);
 	h->path = req->path;
-	if (url->path[0] && h->target == HTTP_TARGET_ORIGIN) {
-		h->path = join(&t, str_of(url->path), req->path);
-		if (!h->path.n)
-			return -ENOSPC;
-	}
+	if (h->path.n && h->path.p[0] == '?') /* RFC 3986 §6.2.3: an empty path is "/" */
+		h->path = join(&t, HTTP_STR("/"), h->path);
+	if (h->path.n && url->path[0] && h->target == HTTP_TARGET_ORIGIN)
+		h->path = join(&t, str_of(url->path), h->path);
+	if (!h->path.n)
+		return -ENOSPC;
 	h->version = HTTP_1_1;
 	h->keep_alive = true;
-	h->body = req->body;
+	h->body = request_needs_chunks(e) ? HTTP_BODY_STREAM : req->body;
 	h->body_len = req->body_len;
 	h->te_trailers = req->te_trailers;
 	h->upgrade = e->upgrade;
@@ -424,14 +453,13 @@ int head_response(struct exchange *e, const struct http_head *from, struct http_
 	h->reason = from->reason;
 	h->version = HTTP_1_1;
 	h->keep_alive = true;
-	h->body = from->body;
+	h->body = response_needs_chunks(e, from) ? HTTP_BODY_STREAM : from->body;
 	h->body_len = from->body_len;
 	h->upgrade = from->status == 101;
 	for (unsigned i = 0; i < from->n_fields && rc == 0; i++) {
 		const struct http_field *f = &from->fields[i];
 
-		if (!keeps(e, from, f) ||
-		    f->id == HTTP_FIELD_VIA || f->id == HTTP_FIELD_X_RHC_ATTEMPTS || is_named(f, id_field))
+		if (!keeps(e, from, f) || f->id == HTTP_FIELD_X_RHC_ATTEMPTS || is_named(f, id_field))
 			continue;
 		rc = copy(h, f);
 	}
@@ -440,7 +468,7 @@ int head_response(struct exchange *e, const struct http_head *from, struct http_
 		return rc;
 	}
 	if (rc == 0)
-		rc = add_via(e, h, &t, from);
+		rc = add_via(h, &t, from, e->env->config->responses.proxy_status.name);
 	if (rc == 0 && class)
 		rc = http_head_add(h, HTTP_FIELD_X_RHC_ERROR, HTTP_STR("x-rhc-error"), str_of(class));
 	if (rc == 0 && from->status >= 500 && e->attempt > 1)

@@ -33,7 +33,7 @@ int head_response(struct exchange *e, const struct http_head *from, struct http_
 /* The fields that every answer carries, ours and the upstream's: request id, attempts, timing.  0 or -ENOSPC. */
 int head_annotate(struct exchange *e, struct http_head *h, struct head_text *t);
 
-/* Is this request one that went through this sidecar before? (our token in Via) */
+/* Is this request one that went through this sidecar before?  name: env->via, as received-by in an element of Via */
 bool head_is_loop(const struct http_head *req, const char *name);
 
 #endif

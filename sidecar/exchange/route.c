@@ -114,9 +114,8 @@ enum rhc_error route(struct exchange *e)
 	const struct http_field *wanted = http_head_find(req, HTTP_FIELD_X_RHC_UPSTREAM);
 	enum config_listener_mode mode = e->listener->config->mode;
 
-	if (head_is_loop(req, e->env->config->responses.proxy_status.name)) {
-		snprintf(e->detail, sizeof(e->detail), "Via already names \"%s\"",
-		         e->env->config->responses.proxy_status.name);
+	if (head_is_loop(req, e->env->via)) {
+		snprintf(e->detail, sizeof(e->detail), "Via already names \"%s\", which is this sidecar", e->env->via);
 		return RHC_ERR_loop;
 	}
 	if (req->method == HTTP_METHOD_CONNECT)

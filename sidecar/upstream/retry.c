@@ -109,6 +109,8 @@ static enum retry_verdict wanted(const struct config_retry *rule, const struct r
 		return RETRY_CIRCUIT_OPEN;
 	if (f->error == RHC_ERR_deadline_total)
 		return RETRY_DEADLINE;
+	if (f->error == RHC_ERR_status && f->permanent)
+		return RETRY_ERROR;
 	if (f->error == RHC_ERR_status)
 		return config_status_in(&rule->statuses, f->status) ? RETRY_YES : RETRY_STATUS;
 	if (row->failure == ERROR_FAILURE_NEVER)

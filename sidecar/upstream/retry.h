@@ -66,7 +66,7 @@ struct retry_facts {
 		error; /* RHC_ERR_none: it succeeded; RHC_ERR_status: a whole head came, ->status */
 	uint16_t status;
 	uint8_t method;   /* enum http_method */
-	bool permanent;   /* asking again gives the same answer (NXDOMAIN) */
+	bool permanent;   /* asking again gives the same answer (NXDOMAIN, a loop) */
 	bool sent;        /* a byte of the request may have left this process */
 	bool unprocessed; /* the peer has surely not acted on it (on_error) */
 	bool refused;     /* ... because it said so: REFUSED_STREAM, GOAWAY */

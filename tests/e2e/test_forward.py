@@ -69,6 +69,50 @@ def test_curl_as_its_http_proxy_reaches_allowed_hosts_and_configured_upstreams(p
     assert names == ["orders", "orders", "_forward"], "the url of orders is its address"
 
 
+def test_an_absolute_target_without_a_path_means_the_root_or_the_server_itself(sidecar):
+    seen = []
+
+    def note(connection):
+        while head := connection.head():
+            seen.append(head.split("\r\n")[0])
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    with Peer(note) as peer:
+        h1 = sidecar({"orders": "http://127.0.0.1:1"}, forward_proxy=ALLOW)
+        for method, path in (("GET", ""), ("GET", "?x=1"), ("OPTIONS", ""), ("OPTIONS", "?x")):
+            with h1.connect() as connection:
+                answer = connection.call(method, f"http://localhost:{peer.port}{path}", host=f"localhost:{peer.port}")
+                assert answer.status == 200, answer
+        with h1.connect() as connection:
+            answer = connection.call("GET", f"http://localhost:{peer.port}?x=1", host="localhost")
+            assert answer.status == 400 and connection.closed(), "the target and Host name two places"
+    assert seen == ["GET / HTTP/1.1", "GET /?x=1 HTTP/1.1", "OPTIONS * HTTP/1.1", "OPTIONS /?x HTTP/1.1"]
+    lines = until("they are logged", 10, lambda: len(h1.access_lines()) >= 4 and h1.access_lines())
+    assert [line["path"] for line in lines[:4]] == ["/", "/", "*", "/"]
+
+
+# ---- one sidecar behind another ----
+
+def test_sidecars_of_the_same_name_can_stand_behind_each_other(sidecar, origin):
+    behind = sidecar({"orders": origin.url})
+    middle = sidecar({"orders": {"url": behind.url()}}, workers=2)
+    front = sidecar({"orders": {"url": middle.url(), "pool": {"http2": "prior_knowledge"}}})
+    for _ in range(8):
+        answer = front.call("orders", "GET", "/headers", {"x-rhc-upstream": "orders"})
+        assert answer.status == 200, answer
+
+
+def test_a_circle_of_sidecars_ends_at_once_with_a_clear_answer(sidecar):
+    there, back = free_port(), free_port()
+    one = sidecar({"next": {"url": f"http://127.0.0.1:{there}", "listen": f"127.0.0.1:{back}"}}, workers=2)
+    other = sidecar({"next": {"url": f"http://127.0.0.1:{back}", "listen": f"127.0.0.1:{there}"}}, workers=2)
+    answer = one.call("next", "GET", "/")
+    assert answer.status == 502 and answer.problem["type"] == "urn:rhc:error:loop", answer
+    assert "proxy_loop_detected" in answer.all("proxy-status")[0]
+    assert answer["x-rhc-attempts"] == "1"
+    # went round once: who was asked first knows its own token again
+    until("each has logged its calls", 10, lambda: (len(one.access_lines()), len(other.access_lines())) == (2, 1))
+
+
 def test_a_host_that_is_not_allowed_is_denied(proxy):
     answer = proxied(proxy, "http://example.org/")
     assert answer.status == 403 and answer.problem["type"] == "urn:rhc:error:denied"
@@ -268,13 +312,29 @@ def test_rfc_7239_names_the_real_peer(sidecar, origin):
     assert 'for=\\"[::1]\\";host=' in answer.decode()
 
 
-def test_a_request_that_came_through_us_is_a_loop(sidecar, origin):
-    one = sidecar({"orders": origin.url})
-    for via in ("1.1 rhc", "1.0 a, 1.1 rhc (x), 2 b", "HTTP/1.1 rhc"):
-        answer = one.call("orders", "GET", "/", {"Via": via})
-        assert answer.status == 502 and answer.problem["type"] == "urn:rhc:error:loop", via
-    for via in ("1.1 rhc2", "1.1 other (rhc)", "1.1 a.rhc"):
-        assert one.call("orders", "GET", "/", {"Via": via}).status == 200, via
+def test_a_request_that_came_through_us_is_a_loop_also_after_a_reload(sidecar):
+    import signal
+    asked = []
+
+    def note(connection):
+        while head := connection.head():
+            asked.append([line.split(": ", 1)[1] for line in head.split("\r\n") if line.lower().startswith("via: ")])
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    with Peer(note) as peer:
+        one = sidecar({"up": peer.url}, workers=2)
+        assert one.call("up", "GET", "/", {"Via": "1.1 rhc, 2 other"}).status == 200
+        own = asked[0][1].split()[1]
+        assert asked[0] == ["1.1 rhc, 2 other", f"1.1 {own}"] and own.startswith("rhc-")
+        first = set(one.workers)
+        one.child.kill(signal.SIGHUP)
+        until("a new generation serves", 20,
+              lambda: set(one.workers) and not set(one.workers) & first and one.get("/ready")[0] == 200)
+        for via in (f"1.1 {own}", f"1.0 a, 1.1 {own} (x), 2 b", f"HTTP/1.1 {own}"):
+            answer = one.call("up", "GET", "/", {"Via": via})
+            assert answer.status == 502 and answer.problem["type"] == "urn:rhc:error:loop", via
+            assert own in answer.problem["detail"] and answer["via"] is None
+        for via in ("1.1 rhc", f"1.1 {own}2", f"1.1 other ({own})", f"1.1 a.{own}"):
+            assert one.call("up", "GET", "/", {"Via": via})["via"] == "1.1 rhc", "an answer says no more than the name"
 
 
 def test_a_sidecar_that_calls_itself_notices(sidecar):

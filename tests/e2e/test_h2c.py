@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from lib.node import Server, run
 from lib.peer import Peer
 from lib.raw import Raw
 from lib.servers import FILES, fnv1a64, pattern
@@ -315,6 +316,53 @@ def test_request_trailers_of_http_2_reach_an_upstream_of_http_1_1_and_come_back(
                                "-H", "x-rhc-upstream: up", one.url("/t")], capture_output=True, timeout=20)
         text = told.stdout.decode(errors="replace")
         assert "x-sum: 34" in text.split(":status: 200")[1] and "x-end: yes" in text, text
+
+
+@pytest.fixture(params=["h1", "h2-stream", "h2-length"])
+def trailing(request, sidecar, tmp_path):
+    """(a sidecar whose upstream `up` sends the trailers back, that one's version and framing)."""
+    if request.param == "h1":
+        with Peer(chunked_echo) as peer:
+            yield sidecar({"up": peer.url}), request.param
+        return
+    server = Server(tmp_path, "trailers_h2.js", "server", request.param[3:])
+    try:
+        yield sidecar({"up": {"url": f"http://127.0.0.1:{server.port}", "pool": {"http2": "prior_knowledge"}}}), request.param
+    finally:
+        server.stop()
+
+
+def test_trailers_of_http_1_1_go_both_ways_whatever_the_upstream_speaks(trailing):
+    one, kind = trailing
+    answer = send_with_trailers(one, "up")
+    assert answer.body == b"hello" and answer.trailers == [("x-sum", "12"), ("x-end", "yes")], (kind, answer)
+    assert answer["trailer"] == "x-sum, x-end" and answer["content-length"] is None
+
+
+@pytest.mark.parametrize("framing", ["stream", "length"])
+def test_trailers_of_http_2_go_both_ways_whatever_the_upstream_speaks(framing, trailing):
+    one, kind = trailing
+    seen = run("trailers_h2.js", one.url(), "up", framing)
+    assert seen["body"] == "hello" and seen["head"][":status"] == 200
+    assert seen["trailers"] == {"x-sum": "12", "x-end": "yes"}, (kind, seen)
+    assert seen["head"].get("content-length") == ("5" if kind == "h2-length" else None)
+    if kind != "h1":
+        assert seen["head"]["x-length-seen"] == ("5" if framing == "length" else "none"), "HTTP/2 has room for both"
+
+
+def test_a_length_of_http_2_stays_one_for_who_takes_no_trailers_or_was_told_of_none(sidecar, tmp_path):
+    server = Server(tmp_path, "trailers_h2.js", "server", "length")
+    try:
+        one = sidecar({"up": {"url": f"http://127.0.0.1:{server.port}", "pool": {"http2": "prior_knowledge"}}})
+        for path, te in (("/t", ""), ("/unannounced", "TE: trailers\r\n")):
+            connection = Raw(one.port, timeout=10)
+            connection.send(f"POST {path} HTTP/1.1\r\nHost: up\r\nContent-Length: 5\r\n{te}\r\nhello")
+            answer = connection.read()
+            assert answer.body == b"hello" and answer["content-length"] == "5", answer
+            assert not answer.trailers and answer["trailer"] is None
+            connection.close()
+    finally:
+        server.stop()
 
 
 def test_response_trailers_of_http_1_1_reach_http_2(one):

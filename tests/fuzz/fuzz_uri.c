@@ -78,7 +78,8 @@ static void check_target(const char *s, size_t n)
 	m = snprintf(request, sizeof(request), "GET %.*s HTTP/1.1\r\nHost: a\r\n\r\n", (int)n, s);
 	scan = (struct h1_scan){ 0 };
 	if (h1_parse_request(&scan, (uint8_t *)request, (uint32_t)m, &limits, fuzz_head(&a)) > 0) {
-		DEMAND(a.h.path.n > 0 && (a.h.path.p[0] == '/' || fuzz_same(a.h.path, HTTP_STR("*"))), "path");
+		DEMAND(a.h.path.n > 0 && (a.h.path.p[0] == '/' || fuzz_same(a.h.path, HTTP_STR("*")) ||
+		                          (a.h.path.p[0] == '?' && a.h.target == HTTP_TARGET_ABSOLUTE)), "path");
 		DEMAND(!memchr(a.h.path.p, '#', a.h.path.n) && !memchr(a.h.path.p, ' ', a.h.path.n), "path");
 	}
 }

@@ -54,6 +54,12 @@ Test(h1_encode, a_request_is_written_as_given)
 	cr_assert_str_eq(encoded(&h, H1_FRAME_CHUNKED, H1_CONN_CLOSE),
 	                 "GET http://a:1/p?q HTTP/1.1\r\nHost: a:1\r\nAccept: */*\r\n"
 	                 "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+	h.path = S("?q");
+	cr_assert_str_eq(encoded(&h, H1_FRAME_NONE, H1_CONN_NOTHING),
+	                 "GET http://a:1?q HTTP/1.1\r\nHost: a:1\r\nAccept: */*\r\n\r\n");
+	h.target = HTTP_TARGET_ORIGIN;
+	cr_assert_eq(encode_error(&h), -EINVAL, "a path begins with a slash");
+	h.target = HTTP_TARGET_ABSOLUTE;
 	h.path = S("*");
 	h.n_fields = 0;
 	cr_assert_str_eq(encoded(&h, H1_FRAME_NONE, H1_CONN_NOTHING),

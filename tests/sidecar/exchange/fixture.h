@@ -86,6 +86,7 @@ static inline void call_init(const char *yaml)
 	call.env.http = &call.world.http;
 	call.env.rng = &call.world.w[0].rng;
 	call.env.counters = counters;
+	exchange_env_name(&call.env);
 	call.listening = call.world.cfg->listeners[0];
 	call.listener = (struct exchange_listener){ .config = &call.listening, .env = &call.env };
 	call.conn.stream.fd = -1;

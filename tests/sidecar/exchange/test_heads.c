@@ -34,17 +34,21 @@ static const char *sent_to(const char *upstream, enum http_version version, cons
 	return head_text(h);
 }
 
-#define BASE "x-request-id: id-1\r\nvia: 1.1 rhc\r\n"
+#define ID   "-000000000000" /* the segment of a test has no uuid */
+#define BASE "x-request-id: id-1\r\nvia: 1.1 rhc" ID "\r\n"
 
 Test(heads, of_a_request_are_those_of_the_app_and_ours)
 {
 	cr_assert_str_eq(sent_to("orders", HTTP_1_1, "GET /a?b HTTP/1.1\r\nHost: orders\r\nAccept: x\r\nCookie: c\r\n\r\n"),
 	                 "GET /v1/a?b HTTP/1.1\r\nHost: orders.test:8080\r\nAccept: x\r\nCookie: c\r\n" BASE "\r\n");
 	cr_assert_str_eq(sent_to("six", HTTP_1_0, "GET / HTTP/1.0\r\nHost: a\r\nVia: 1.0 a\r\n\r\n"),
-	                 "GET / HTTP/1.1\r\nHost: [::1]:9\r\nvia: 1.0 a, 1.0 rhc\r\n\r\n");
+	                 "GET / HTTP/1.1\r\nHost: [::1]:9\r\nVia: 1.0 a\r\nvia: 1.0 rhc" ID "\r\n\r\n");
+	cr_assert_str_eq(sent_to("six", HTTP_1_1, "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 a, 2 b\r\nVia: 1.1 c\r\n\r\n"),
+	                 "GET / HTTP/1.1\r\nHost: [::1]:9\r\nVia: 1.0 a, 2 b\r\nVia: 1.1 c\r\nvia: 1.1 rhc" ID "\r\n\r\n",
+	                 "none of them is lost");
 	cr_assert_str_eq(sent_to("added", HTTP_2, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nX-Env: spoofed\r\n"
 	                                          "X-Debug: 1\r\n\r\n"),
-	                 "POST / HTTP/1.1\r\nHost: added.test\r\nx-env: test\r\nx-request-id: id-1\r\nvia: 2 rhc\r\n"
+	                 "POST / HTTP/1.1\r\nHost: added.test\r\nx-env: test\r\nx-request-id: id-1\r\nvia: 2 rhc" ID "\r\n"
 	                 "Content-Length: 3\r\nConnection: TE\r\nTE: trailers\r\n\r\n");
 }
 
@@ -181,6 +185,85 @@ Test(heads, of_an_answer_are_the_upstreams_and_ours)
 	cr_assert(strstr(answered(HTTP_1_1, ASK, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"),
 	                 "x-rhc-error: AuthenticationError\r\n"));
 	cr_assert(strstr(answered(HTTP_1_1, ASK, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), "x-rhc-error: ServerError\r\n"));
+}
+
+/* RFC 9112 §3.2.4, RFC 3986 §6.2.3 */
+Test(heads, an_absolute_target_without_a_path_gets_the_one_it_means)
+{
+	static const struct {
+		const char *upstream, *asks, *line;
+	} rows[] = {
+		{ "six", "GET http://a HTTP/1.1", "GET / HTTP/1.1" },
+		{ "six", "GET http://a?x=1 HTTP/1.1", "GET /?x=1 HTTP/1.1" },
+		{ "orders", "GET http://a?x=1 HTTP/1.1", "GET /v1/?x=1 HTTP/1.1" },
+		{ "six", "OPTIONS http://a HTTP/1.1", "OPTIONS * HTTP/1.1" },
+		{ "orders", "OPTIONS http://a HTTP/1.1", "OPTIONS * HTTP/1.1" },
+		{ "orders", "OPTIONS http://a?x HTTP/1.1", "OPTIONS /v1/?x HTTP/1.1" },
+		{ "orders", "OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1" },
+	};
+	char text[128];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *sent;
+
+		snprintf(text, sizeof(text), "%s\r\nHost: a\r\n\r\n", rows[i].asks);
+		sent = sent_to(rows[i].upstream, HTTP_1_1, text);
+		cr_assert(strncmp(sent, rows[i].line, strlen(rows[i].line)) == 0 && sent[strlen(rows[i].line)] == '\r',
+		          "%s: %s", rows[i].asks, sent);
+	}
+}
+
+/* RFC 9112 §7.1.2: HTTP/1.1 has room for trailers behind the last chunk alone. */
+Test(heads, the_length_of_a_request_of_http_2_gives_way_to_trailers)
+{
+	static const char plain[] = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+	static const char announced[] = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTrailer: x-sum\r\n\r\n";
+	static struct http_head trailers;
+	struct http_head *h;
+
+	cr_assert(strstr(sent_to("orders", HTTP_2, announced), "Transfer-Encoding: chunked\r\n"));
+	cr_assert_not(strstr(sent_to("orders", HTTP_2, announced), "Content-Length"));
+	cr_assert(strstr(sent_to("orders", HTTP_2, plain), "Content-Length: 3\r\n"));
+	cr_assert(strstr(sent_to("orders", HTTP_1_1, announced), "Content-Length: 3\r\n"), "HTTP/1.1 cannot send both");
+	sent_to("orders", HTTP_2, announced);
+	call.up.version = HTTP_2;
+	cr_assert_eq(head_request(&call.e, &h), 0);
+	cr_assert_eq(h->body, HTTP_BODY_LENGTH, "HTTP/2 has room for both");
+	call.up.version = HTTP_1_1;
+	call.e.body.complete = true; /* a second attempt knows what came */
+	cr_assert_eq(head_request(&call.e, &h), 0);
+	cr_assert_eq(h->body, HTTP_BODY_LENGTH);
+	sent_to("orders", HTTP_2, plain);
+	call.e.body.complete = true;
+	call.e.trailers = &trailers;
+	cr_assert_eq(head_request(&call.e, &h), 0);
+	cr_assert_eq(h->body, HTTP_BODY_STREAM);
+}
+
+static enum http_body answer_body(enum http_version version, const char *asks, enum http_version from, const char *trailer)
+{
+	static struct http_field fields[HTTP_FIELDS_MAX];
+	struct exchange *e = request(version, asks);
+	struct http_head h = { .fields = fields, .fields_max = HTTP_FIELDS_MAX, .status = 200, .version = (uint8_t)from,
+		               .body = HTTP_BODY_LENGTH, .body_len = 3 }, *out;
+
+	e->upstream = world_up(&call.world, 0, "orders");
+	e->attempt = 1;
+	if (trailer)
+		http_head_add(&h, HTTP_FIELD_TRAILER, HTTP_STR("trailer"), (struct http_str){ trailer, (uint32_t)strlen(trailer) });
+	cr_assert_eq(head_response(e, &h, &out), 0);
+	return (enum http_body)out->body;
+}
+
+/* RFC 9110 §6.5.1, §6.6.2 */
+Test(heads, the_length_of_an_answer_of_http_2_gives_way_to_trailers_that_are_announced_and_wanted)
+{
+	cr_assert_eq(answer_body(HTTP_1_1, ASK_TE, HTTP_2, "x-sum"), HTTP_BODY_STREAM);
+	cr_assert_eq(answer_body(HTTP_1_1, ASK_TE, HTTP_2, NULL), HTTP_BODY_LENGTH, "not announced");
+	cr_assert_eq(answer_body(HTTP_1_1, ASK, HTTP_2, "x-sum"), HTTP_BODY_LENGTH, "not wanted");
+	cr_assert_eq(answer_body(HTTP_1_0, ASK_TE, HTTP_2, "x-sum"), HTTP_BODY_LENGTH, "1.0 knows no chunks");
+	cr_assert_eq(answer_body(HTTP_2, ASK_TE, HTTP_2, "x-sum"), HTTP_BODY_LENGTH, "HTTP/2 has room for both");
+	cr_assert_eq(answer_body(HTTP_1_1, ASK_TE, HTTP_1_1, "x-sum"), HTTP_BODY_LENGTH, "HTTP/1.1 cannot send both");
 }
 
 Test(heads, trailers_are_announced_to_who_takes_them)

@@ -73,8 +73,8 @@ Test(route, says_why_there_is_none)
 		{ "GET http://other.test/ HTTP/1.1" H "other.test", RHC_ERR_denied, NULL, "forward_proxy.allow" },
 		{ "GET http://db.test/ HTTP/1.1" H "db.test", RHC_ERR_denied, NULL, "forward_proxy.allow" },
 		{ "GET https://api.test/ HTTP/1.1" H "api.test", RHC_ERR_denied, NULL, "https://" },
-		{ "GET / HTTP/1.1" H "orders\r\nVia: 1.1 rhc", RHC_ERR_loop, NULL, "Via" },
-		{ "GET / HTTP/1.1" H "orders\r\nVia: 1.0 a\r\nVia: 2 b, 1.1 rhc (us)", RHC_ERR_loop, NULL, "Via" },
+		{ "GET / HTTP/1.1" H "orders\r\nVia: 1.1 rhc-000000000000", RHC_ERR_loop, NULL, "Via" },
+		{ "GET / HTTP/1.1" H "orders\r\nVia: 1.0 a\r\nVia: 2 b, 1.1 rhc-000000000000 (us)", RHC_ERR_loop, NULL, "Via" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -83,7 +83,8 @@ Test(route, says_why_there_is_none)
 
 Test(route, a_via_that_is_only_like_ours_is_no_loop)
 {
-	static const char *const vias[] = { "1.1 rhc2", "1.1 x (rhc)", "1.1 a.rhc", "rhc", "", ",", "1.1", "1.1 ", " , 1.1 RHCX" };
+	static const char *const vias[] = { "1.1 rhc", "1.1 rhc-000000000001", "1.1 rhc-0000000000000", "1.1 x (rhc-000000000000)",
+	                                     "1.1 a.rhc-000000000000", "rhc-000000000000", "", ",", "1.1", "1.1 ", " , 1.1 RHC-000000000000X" };
 	char text[256];
 
 	for (size_t i = 0; i < sizeof(vias) / sizeof(vias[0]); i++) {
@@ -99,7 +100,7 @@ Test(route, connect_wants_host_and_port_that_are_allowed)
 		{ "CONNECT db.test:5432 HTTP/1.1" H "db.test:5432", RHC_ERR_none, "_forward:db.test:5432", NULL },
 		{ "CONNECT db.test:5433 HTTP/1.1" H "db.test:5433", RHC_ERR_denied, NULL, "forward_proxy.allow" },
 		{ "CONNECT orders.shop.svc:8080 HTTP/1.1" H "orders.shop.svc:8080", RHC_ERR_denied, NULL, "forward_proxy.allow" },
-		{ "CONNECT api.test:443 HTTP/1.1" H "api.test:443\r\nVia: 1.1 rhc", RHC_ERR_loop, NULL, NULL },
+		{ "CONNECT api.test:443 HTTP/1.1" H "api.test:443\r\nVia: 1.1 rhc-000000000000", RHC_ERR_loop, NULL, NULL },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
