@@ -35,8 +35,9 @@ void listen_close(struct listen_set *s);
 /* The supervisor's copies of the data sockets: workers keep theirs and drain them. */
 void listen_close_data(struct listen_set *s);
 /*
- * Nobody listens on them any more, whoever holds them: a worker that ends with an accept in its ring leaves the ring, and
- * with it the listening socket, to the kernel for some milliseconds.
+ * Nobody listens on them any more, whoever holds them: a worker that ends with an accept in its
+ * ring leaves the ring, and with it the listening socket, to the kernel for some milliseconds.  A
+ * signal handler may call it.
  */
 void listen_stop_data(struct listen_set *s);
 

@@ -261,13 +261,13 @@ int supervisor_run(const struct options *o, const struct config *config)
 	s->n_workers = config_workers(config, cpus_given());
 	list_init(&s->generations);
 	sock_raise_nofile();
-	bus_guard("supervisor", config->shm.path);
+	bus_guard("supervisor", config->shm.path, &s->listen);
 	rc = segment_open(&s->seg, o, config, s->n_workers);
 	if (rc != 0) {
 		log_flush();
 		return rc;
 	}
-	bus_guard("supervisor", s->seg.path); /* it may lie elsewhere */
+	bus_guard("supervisor", s->seg.path, &s->listen); /* it may lie elsewhere */
 	rhc_ring_writer_init(&s->ring, &s->seg, s->seg.hdr.max_workers, 0);
 	s->counters = rhc_seg_wctr(&s->seg, rhc_row_admin(&s->seg));
 	stats_begin(&s->stats);

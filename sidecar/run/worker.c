@@ -636,7 +636,7 @@ int worker_run(const struct worker_plan *plan, uint32_t index, uint32_t place, i
 	int rc;
 
 	set_signals();
-	bus_guard("worker", plan->seg->path);
+	bus_guard("worker", plan->seg->path, NULL);
 	log_after_fork();
 	w->plan = plan;
 	w->index = index;

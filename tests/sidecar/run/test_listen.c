@@ -3,15 +3,18 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "sidecar/config/findings.h"
+#include "sidecar/run/bus.h"
 
 static char dir[64], why[LISTEN_WHY_MAX];
 static struct config *config;
@@ -191,6 +194,41 @@ Test(listen, a_directory_that_is_not_there_is_told)
 		dir);
 	cr_assert_eq(listen_open(&set, config, 1, why), -ENOENT);
 	cr_assert(strstr(why, "No such file"), "%s", why);
+}
+
+static int connect_to(uint16_t port)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+				  .sin_port = htons(port) };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	int rc = connect(fd, (struct sockaddr *)&in, sizeof(in)) == 0 ? 0 : -errno;
+
+	close(fd);
+	return rc;
+}
+
+/* A ring that the kernel still takes down holds a socket as this process holds it here. */
+Test(listen, a_process_that_ends_by_SIGBUS_leaves_no_socket_that_listens_whoever_else_holds_it)
+{
+	uint16_t port;
+	int status;
+	pid_t pid;
+
+	with_sockets(
+		"listeners: [{name: m, address: \"127.0.0.1:1\"}]\nadmin: {address: null, socket: null}\n");
+	cr_assert_eq(listen_open(&set, config, 2, why), 0, "%s", why);
+	port = port_of(set.fd[0][0]);
+	cr_assert_eq(connect_to(port), 0);
+	pid = fork();
+	if (pid == 0) {
+		bus_guard("supervisor", "/dev/shm/x", &set);
+		raise(SIGBUS);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILURE, "%#x", status);
+	cr_assert_eq(connect_to(port), -ECONNREFUSED);
 }
 
 Test(listen, without_descriptors_it_fails_and_leaves_none)
