@@ -89,8 +89,6 @@ enum ctl_exit ctl_each(struct ctl *c, void (*fn)(struct ctl *c, const struct rhc
 	static struct rhc_view_upstream u; /* large: the windows are in it */
 	int only = -1;
 
-	if (c->n_args > 1)
-		return ctl_fail(CTL_USAGE, "at most one upstream can be named");
 	if (c->n_args == 1 && (only = ctl_find(c, c->args[0])) < 0)
 		return CTL_REFUSED;
 	for (uint32_t i = 0; i < c->seg.hdr.max_upstreams; i++) {
@@ -155,18 +153,36 @@ enum ctl_exit cmd_version(struct ctl *c)
 	return CTL_OK;
 }
 
-enum ctl_exit cmd_help(struct ctl *c)
+static bool is_noun(const struct ctl_command *k, const char *word)
 {
-	(void)c;
-	printf("usage: rhcctl NOUN [VERB] [ARGUMENTS] [OPTIONS]\n\n"
-	       "Reads and changes a running rhc-sidecar through its shared segment.\n\n");
+	return strcmp(k->noun, word) == 0 || (k->alias && strcmp(k->alias, word) == 0);
+}
+
+/* Of all commands, or of one noun; returns how many there were. */
+static unsigned help_commands(const char *noun)
+{
+	unsigned n = 0;
+
 	for (unsigned i = 0; i < ctl_commands_n; i++) {
 		const struct ctl_command *k = &ctl_commands[i];
 		char left[64];
 
-		snprintf(left, sizeof(left), "%s%s%s%s%s", k->noun, *k->verb ? " " : "", k->verb, *k->args ? " " : "", k->args);
+		if (noun && !is_noun(k, noun))
+			continue;
+		if (n++ == 0)
+			printf("usage: rhcctl %s [VERB] [ARGUMENTS] [OPTIONS]\n\n%s", noun ? noun : "NOUN",
+			       noun ? "" : "Reads and changes a running rhc-sidecar through its shared segment.\n\n");
+		snprintf(left, sizeof(left), "%s%s%s%s%s", k->noun, *k->verb ? " " : "", k->verb,
+			 *k->args ? " " : "", k->args);
 		printf("  %-30s %s\n", left, k->help);
+		if (noun && k->alias)
+			printf("  %-30s short: %s\n", "", k->alias);
 	}
+	return n;
+}
+
+static void help_options(void)
+{
 	printf("\noptions:\n");
 	for (int i = 0; i < CTL_OPT_COUNT; i++) {
 		const struct ctl_option *o = &ctl_options[i];
@@ -176,6 +192,15 @@ enum ctl_exit cmd_help(struct ctl *c)
 		         o->letter ? ", " : "  ", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
 		printf("  %-30s %s\n", left, o->help);
 	}
+}
+
+enum ctl_exit cmd_help(struct ctl *c)
+{
+	if (c->n_args > 1)
+		return ctl_fail(CTL_USAGE, "help takes one noun at most");
+	if (help_commands(c->n_args ? c->args[0] : NULL) == 0)
+		return ctl_fail(CTL_USAGE, "no command '%s'; see rhcctl help", c->args[0]);
+	help_options();
 	printf("\nexit: 0 done, 1 the answer is no, 2 wrong usage, 3 no sidecar there, 4 no permission or another layout,\n"
 	       "      5 timed out, 6 refused, 78 configuration invalid\n");
 	return CTL_OK;

@@ -26,6 +26,58 @@ static const char *severity(enum rhc_severity s)
 	return s == RHC_SEV_ERR ? "ERROR" : s == RHC_SEV_WARN ? "WARN" : "INFO";
 }
 
+/* The rest of them; the reason stands alone where there is nothing to say. */
+static void describe_more(const struct rhc_event *ev, const char *reason, char *out, size_t cap)
+{
+	static const char *const life[] = { "starting", "ready", "draining", "stopped" };
+	const uint64_t *a = ev->arg;
+
+	switch (ev->type) {
+	case RHC_EV_lifecycle:
+		snprintf(out, cap, "%s->%s", life[a[0] & 3], life[a[1] & 3]);
+		break;
+	case RHC_EV_worker_hang:
+		snprintf(out, cap, "pid=%u silent_ms=%u", (unsigned)a[0], (unsigned)a[1]);
+		break;
+	case RHC_EV_queue_full:
+		snprintf(out, cap, "waiting=%u/%u", (unsigned)a[0], (unsigned)a[1]);
+		break;
+	case RHC_EV_config:
+		snprintf(out, cap, "generation=%u hash=%016llx", (unsigned)a[0], (unsigned long long)a[1]);
+		break;
+	case RHC_EV_config_refused:
+		snprintf(out, cap, "errors=%u", (unsigned)a[0]);
+		break;
+	case RHC_EV_up_added:
+		snprintf(out, cap, "limit=%u", (unsigned)a[1]);
+		break;
+	case RHC_EV_segment_new:
+		snprintf(out, cap, "bytes=%llu set_aside=%s", (unsigned long long)a[0],
+			 rhc_refuse_name((enum rhc_refuse)a[1]));
+		break;
+	case RHC_EV_segment_adopted:
+		snprintf(out, cap, "probes_taken_back=%u slots_taken_back=%u", (unsigned)a[0], (unsigned)a[1]);
+		break;
+	case RHC_EV_slot_freed:
+	case RHC_EV_repaired:
+	case RHC_EV_reset:
+		snprintf(out, cap, "uid=%u pid=%u%s%s", (unsigned)(a[0] >> 32), (unsigned)a[0],
+			 reason[0] ? " reason=" : "", reason);
+		break;
+	case RHC_EV_drain:
+		snprintf(out, cap, "%s uid=%u pid=%u%s%s", a[1] ? "drain" : "undrain", (unsigned)(a[0] >> 32),
+			 (unsigned)a[0], reason[0] ? " reason=" : "", reason);
+		break;
+	case RHC_EV_health:
+		snprintf(out, cap, "%s%s%s ms=%u", a[0] ? "reachable" : "unreachable", a[0] ? "" : " error=",
+			 a[0] ? "" : rhc_error_name((unsigned)a[1]), (unsigned)a[2]);
+		break;
+	default:
+		snprintf(out, cap, "%s", reason);
+		break;
+	}
+}
+
 /* What the arguments of an event mean, for the ones people look for. */
 static void describe(const struct rhc_event *ev, const char *reason, char *out, size_t cap)
 {
@@ -71,7 +123,7 @@ static void describe(const struct rhc_event *ev, const char *reason, char *out, 
 		snprintf(out, cap, "%u->%u", (unsigned)ev->arg[0], (unsigned)ev->arg[1]);
 		break;
 	default:
-		snprintf(out, cap, "%s", reason);
+		describe_more(ev, reason, out, cap);
 		break;
 	}
 }
@@ -99,6 +151,7 @@ static bool known_type(const char *type)
 static void print_event(struct ctl *c, const struct rhc_event *ev, const char *reason)
 {
 	char time[32], name[RHC_NAME_MAX + 1] = "", what[160];
+	static const char *const severities[] = { "info", "warn", "error" }; /* as /api/v1/events */
 	uint32_t workers = c->seg.hdr.max_workers;
 	struct out *o = &c->out;
 
@@ -115,7 +168,7 @@ static void print_event(struct ctl *c, const struct rhc_event *ev, const char *r
 	}
 	out_begin(o, "Event");
 	out_text(o, "time", NULL, time);
-	out_text(o, "severity", NULL, severity(rhc_event_severity(ev->type)));
+	out_text(o, "severity", NULL, severities[rhc_event_severity(ev->type)]);
 	out_text(o, "component", NULL, rhc_event_component(ev->type));
 	out_text(o, "type", NULL, rhc_event_name(ev->type));
 	out_text(o, "upstream", NULL, name[0] ? name : NULL);

@@ -1,5 +1,6 @@
 /* rhcctl: command line, segment, dispatch. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -82,6 +83,8 @@ static enum ctl_exit option(struct ctl *c, int opt, const char *arg)
 		return CTL_OK;
 	case CTL_OPT_REASON:
 		c->reason = arg;
+		if (strlen(arg) > RHC_REASON_MAX)
+			fprintf(stderr, "rhcctl: --reason: only the first %d bytes are kept\n", RHC_REASON_MAX);
 		return CTL_OK;
 	case CTL_OPT_FOR:
 		return end_after(c, arg);
@@ -231,6 +234,8 @@ static enum ctl_exit run(struct ctl *c, const struct ctl_command *k)
 	if (sigsetjmp(bus_jump, 1) != 0)
 		return ctl_fail(CTL_DENIED, "%s was truncated while it was read", c->seg.path);
 	/* Before anything is written: stdout stays empty when the answer is an error. */
+	if (strcmp(k->args, "[NAME]") == 0 && c->n_args > 1)
+		return ctl_fail(CTL_USAGE, "at most one upstream can be named");
 	if (strcmp(k->args, "[NAME]") == 0 && c->n_args == 1 && ctl_find(c, c->args[0]) < 0)
 		return CTL_REFUSED;
 	return c->watch_ms ? again_and_again(c, k) : once(c, k);
@@ -240,6 +245,29 @@ static int no_command(int argc, char **argv, int at)
 {
 	return ctl_fail(CTL_USAGE, "no command '%s%s%s'; see rhcctl help", argv[at], at + 1 < argc ? " " : "",
 	                at + 1 < argc ? argv[at + 1] : "");
+}
+
+/*
+ * A caller may have closed them.  Then the segment would be opened as 1, and the answer written
+ * into it.  They are opened the wrong way round: who writes there is told that nobody listens.
+ */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* What did not reach its reader was not said. */
+static enum ctl_exit written(enum ctl_exit rc)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return rc;
+	return ctl_fail(rc == CTL_OK ? CTL_NO : rc, "cannot write the answer: %s", strerror(errno));
 }
 
 /* The options of the command line, wherever they stand.  CTL_OK, or an exit code. */
@@ -273,13 +301,18 @@ int main(int argc, char **argv)
 	static struct ctl c = { .instance = CTL_INSTANCE, .timeout_ms = 5000, .headers = true, .lock_fd = -1 };
 	struct sigaction bus = { .sa_handler = on_bus };
 	const struct ctl_command *k;
-	enum ctl_exit rc = options(&c, argc, argv);
+	enum ctl_exit rc;
 	int used;
 
+	fill_standard_descriptors();
+	rc = options(&c, argc, argv);
 	if (rc != CTL_OK)
 		return rc;
-	if (c.instead)
-		return once(&c, find((char *[]){ (char *)c.instead }, 1, &used));
+	if (c.instead) {
+		if (optind < argc)
+			c.args[c.n_args++] = argv[optind];
+		return written(once(&c, find((char *[]){ (char *)c.instead }, 1, &used)));
+	}
 	if (optind == argc)
 		return ctl_fail(CTL_USAGE, "no command; see rhcctl help");
 	k = find(argv + optind, argc - optind, &used);
@@ -293,5 +326,5 @@ int main(int argc, char **argv)
 	if (c.n_args && !*k->args)
 		return ctl_fail(CTL_USAGE, "%s takes no argument '%s'; see rhcctl help", k->noun, c.args[0]);
 	sigaction(SIGBUS, &bus, NULL);
-	return run(&c, k);
+	return written(run(&c, k));
 }

@@ -165,19 +165,28 @@ void out_rows(struct out *o, const char *key)
 	push(o, '[');
 }
 
+void out_rows_named(struct out *o, const char *key)
+{
+	o->in_rows = o->keyed = true;
+	if (!json(o))
+		return;
+	member(o, key);
+	push(o, '{');
+}
+
 static void close_row(struct out *o)
 {
 	if (json(o) && o->col)
 		pop(o, '}');
 }
 
-void out_row(struct out *o)
+static void open_row(struct out *o, const char *name)
 {
 	char **cells;
 
 	if (json(o)) {
 		close_row(o);
-		member(o, NULL);
+		member(o, name);
 		push(o, '{');
 		o->col = 1;
 		return;
@@ -193,17 +202,28 @@ void out_row(struct out *o)
 	o->col = 0;
 }
 
+void out_row(struct out *o)
+{
+	open_row(o, NULL);
+}
+
+void out_row_named(struct out *o, const char *name, const char *header)
+{
+	open_row(o, name);
+	out_text(o, NULL, header, name);
+}
+
 void out_rows_end(struct out *o)
 {
 	if (json(o)) {
 		close_row(o);
-		pop(o, ']');
+		pop(o, o->keyed ? '}' : ']');
 		o->col = 0;
 	} else {
 		print_table(o);
 		forget_rows(o);
 	}
-	o->in_rows = false;
+	o->in_rows = o->keyed = false;
 }
 
 void out_end(struct out *o)

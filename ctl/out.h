@@ -33,12 +33,15 @@ struct out {
 	unsigned      rows, cols, col;
 	const char   *header[OUT_COLS_MAX];
 	bool          right[OUT_COLS_MAX];
-	bool          in_rows;
+	bool          in_rows, keyed;
 };
 
 void out_begin(struct out *o, const char *kind);
 void out_rows(struct out *o, const char *key);
 void out_row(struct out *o);
+/* JSON: rows as an object by their name, each begun by out_row_named(); tables are as above. */
+void out_rows_named(struct out *o, const char *key);
+void out_row_named(struct out *o, const char *name, const char *header);
 void out_rows_end(struct out *o);
 void out_end(struct out *o);
 

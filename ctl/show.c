@@ -1,8 +1,11 @@
 /* rhcctl: what only reads. */
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+
+enum { BEAT_MAX_MS = 5000 }; /* who has not turned its loop for so long hangs */
 
 static const char *const lifecycle_names[] = { "starting", "ready", "draining", "stopped" };
 
@@ -31,8 +34,8 @@ static void verdict(struct ctl *c, const struct rhc_view_upstream *u)
 		out_note(&c->out, "! %s: isolated by hand: %s\n", u->name,
 		         u->breaker.note.set && u->breaker.note.reason[0] ? u->breaker.note.reason : "no reason given");
 	if (u->bulkhead.waiting)
-		out_note(&c->out, "! %s: %u calls wait for a slot, all %u are in use\n", u->name, u->bulkhead.waiting,
-		         u->bulkhead.limit);
+		out_note(&c->out, "! %s: %u calls wait for a slot, the oldest for %s, all %u are in use\n", u->name,
+		         u->bulkhead.waiting, out_duration(u->bulkhead.oldest_wait_ms, text), u->bulkhead.limit);
 }
 
 static void circuit_cell(struct ctl *c, const struct rhc_view_upstream *u)
@@ -59,7 +62,7 @@ static uint32_t failures(const struct rhc_view_upstream *u)
 static void traffic_cells(struct ctl *c, const struct rhc_view_upstream *u)
 {
 	struct out *o = &c->out;
-	uint64_t n[RHC_CTR_COUNT], ok, calls;
+	uint64_t n[RHC_CTR_COUNT], ok, calls, answered = 0;
 	struct rhc_hist_sum h;
 	uint32_t first = rhc_hist_first(RHC_HIST_request);
 
@@ -67,7 +70,9 @@ static void traffic_cells(struct ctl *c, const struct rhc_view_upstream *u)
 	rhc_view_hist(&c->seg, u->index, RHC_HIST_request, true, &h);
 	ok = n[RHC_CTR_calls_ok_first] + n[RHC_CTR_calls_ok_retried];
 	calls = ok + n[RHC_CTR_calls_failed_first] + n[RHC_CTR_calls_failed_retried] + n[RHC_CTR_brk_rejected];
-	out_count(o, "calls", "CALLS", n[RHC_CTR_req_finished]);
+	for (unsigned i = RHC_CTR_req_upstream_1xx; i <= RHC_CTR_req_aborted; i++)
+		answered += n[i]; /* req_finished is half of a gauge and knows no reset */
+	out_count(o, "calls", "CALLS", answered);
 	out_share(o, "attempt_success_ratio", "SUCCESS", n[RHC_CTR_att_success],
 	          n[RHC_CTR_att_success] + n[RHC_CTR_att_failure]);
 	out_share(o, "call_success_ratio", "EFF_SUCC", ok, calls);
@@ -106,16 +111,35 @@ static void status_row(struct ctl *c, const struct rhc_view_upstream *u)
 	out_of(o, "failures", "failure_threshold", "FAILS", failures(u), u->policy.failure_threshold);
 	out_of(o, "in_use", "max_concurrency", "IN_USE", u->bulkhead.in_use, u->bulkhead.limit);
 	out_count(o, "waiting", "WAIT", u->bulkhead.waiting);
-	out_age(o, "oldest_held_seconds", "OLDEST", u->bulkhead.oldest_held_ms, u->bulkhead.in_use > 0);
+	out_age(o, "oldest_wait_seconds", "OLDEST", u->bulkhead.oldest_wait_ms, u->bulkhead.waiting > 0);
+	out_age(o, "oldest_held_seconds", NULL, u->bulkhead.oldest_held_ms, u->bulkhead.in_use > 0);
 	traffic_cells(c, u);
 	reachable_cell(c, u);
+}
+
+/* Workers alive whose last beat is old; told one by one. */
+static unsigned silent_workers(struct ctl *c)
+{
+	struct rhc_view_worker w;
+	char text[32];
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < c->seg.hdr.max_workers; i++) {
+		if (rhc_view_worker(&c->seg, c->lock_fd, i, &w) != 0 || w.alive != RHC_ALIVE_YES ||
+		    since(c, w.beat_ms) <= BEAT_MAX_MS)
+			continue;
+		out_note(&c->out, "! worker %u: its last beat is %s old\n", i,
+			 out_duration(since(c, w.beat_ms), text));
+		n++;
+	}
+	return n;
 }
 
 enum ctl_exit cmd_status(struct ctl *c)
 {
 	struct rhc_view_segment s;
 	struct out *o = &c->out;
-	char up[32];
+	char up[32], age[32], hash[20];
 	enum ctl_exit rc;
 
 	rhc_view_segment(&c->seg, c->lock_fd, &s);
@@ -126,14 +150,18 @@ enum ctl_exit cmd_status(struct ctl *c)
 	out_flag(o, "supervisor_alive", NULL, s.sup_alive);
 	out_text(o, "engine", NULL, s.engine);
 	out_text(o, "preset", NULL, s.preset);
+	snprintf(hash, sizeof(hash), "%016" PRIx64, s.cfg_hash);
+	out_text(o, "config_hash", NULL, hash);
+	out_age(o, "config_age_seconds", NULL, since(c, s.cfg_ms), s.cfg_ms != 0);
 	out_age(o, "uptime_seconds", NULL, since(c, s.sup_start_ms), true);
 	out_count(o, "workers_alive", NULL, s.workers_alive);
-	out_note(o, "rhc-sidecar %s  %s  up %s  engine %s  preset %s  workers %u\n", s.version,
+	out_note(o, "rhc-sidecar %s  %s  up %s  engine %s  preset %s  config %.7s (%s ago)  workers %u\n", s.version,
 	         !s.sup_alive                ? "NO SUPERVISOR" :
 	         (unsigned)s.lifecycle < 4 ? lifecycle_names[s.lifecycle] :
 	                                       "unknown",
-	         out_duration(since(c, s.sup_start_ms), up), s.engine, s.preset, s.workers_alive);
-	if (since(c, s.sup_beat_ms) > 5000)
+	         out_duration(since(c, s.sup_start_ms), up), s.engine, s.preset, hash,
+	         out_duration(since(c, s.cfg_ms), age), s.workers_alive);
+	if (since(c, s.sup_beat_ms) > BEAT_MAX_MS)
 		out_note(o, "STALE: the supervisor's last beat is %s old\n", out_duration(since(c, s.sup_beat_ms), up));
 	out_note(o, "\n");
 	out_rows(o, "upstreams");
@@ -141,6 +169,7 @@ enum ctl_exit cmd_status(struct ctl *c)
 	out_rows_end(o);
 	out_note(o, "\n");
 	(void)ctl_each(c, verdict);
+	silent_workers(c);
 	out_end(o);
 	return rc;
 }
@@ -260,7 +289,8 @@ static void bulkhead_row(struct ctl *c, const struct rhc_view_upstream *u)
 	out_count(o, "configured", "CONFIGURED", b->configured);
 	out_count(o, "waiting", "WAITING", b->waiting);
 	out_count(o, "max_waiting", "+MAX_WAITING", b->max_waiting);
-	out_age(o, "oldest_held_seconds", "OLDEST", b->oldest_held_ms, b->in_use > 0);
+	out_age(o, "oldest_wait_seconds", "OLDEST_WAIT", b->oldest_wait_ms, b->waiting > 0);
+	out_age(o, "oldest_held_seconds", "OLDEST_HELD", b->oldest_held_ms, b->in_use > 0);
 	out_count(o, "acquired_total", "ACQUIRED", n[RHC_CTR_slot_acquired]);
 	out_count(o, "waited_total", "WAITED", n[RHC_CTR_slot_waited]);
 	out_count(o, "rejected_timeout_total", "TIMEOUTS", n[RHC_CTR_slot_timeout]);
@@ -305,12 +335,15 @@ enum ctl_exit cmd_bulkhead_show(struct ctl *c)
 
 /* ---- overrides, workers ---- */
 
+static unsigned overridden;
+
 static void one_override(struct ctl *c, const char *name, const char *kind, const char *what,
                          const struct rhc_view_note *note, uint64_t until_ms)
 {
 	struct out *o = &c->out;
 	char who[32];
 
+	overridden++;
 	out_row(o);
 	out_text(o, "upstream", "UPSTREAM", name);
 	out_text(o, "kind", "KIND", kind);
@@ -341,7 +374,11 @@ enum ctl_exit cmd_overrides(struct ctl *c)
 
 	out_begin(&c->out, "OverrideList");
 	out_rows(&c->out, "items");
+	overridden = 0;
 	rc = ctl_each(c, overrides_of);
+	out_rows_end(&c->out);
+	if (rc == CTL_OK && overridden == 0)
+		out_note(&c->out, "nothing was changed by hand\n");
 	out_end(&c->out);
 	return rc;
 }
@@ -389,13 +426,18 @@ static bool health_row(struct ctl *c, const struct rhc_view_upstream *u)
 {
 	struct out *o = &c->out;
 	bool good = u->breaker.b.state == RHC_BRK_CLOSED || u->breaker.b.state == RHC_BRK_DISABLED;
+	const struct rhc_view_bulkhead *b = &u->bulkhead;
 
-	out_row(o);
-	out_text(o, "name", "UPSTREAM", u->name);
-	out_text(o, "circuit_breaker_state", "CIRCUIT", rhc_breaker_name(u->breaker.b.state));
-	out_count(o, "pool_available_slots", "AVAILABLE_SLOTS",
-	          u->bulkhead.limit > u->bulkhead.in_use ? u->bulkhead.limit - u->bulkhead.in_use : 0);
+	out_row_named(o, u->name, "UPSTREAM");
+	out_text(o, "circuit_breaker_state", "CIRCUIT",
+		 u->policy.disabled ? "unknown" : rhc_breaker_name(u->breaker.b.state));
+	if (u->policy.unlimited)
+		out_text(o, "pool_available_slots", "AVAILABLE_SLOTS", NULL);
+	else
+		out_count(o, "pool_available_slots", "AVAILABLE_SLOTS",
+			  b->limit > b->in_use ? b->limit - b->in_use : 0);
 	reachable_cell(c, u);
+	out_age(o, "service_response_time", NULL, u->health_took_ms, u->health_known && u->reachable);
 	out_text(o, "service_error", NULL, u->health_known && !u->reachable ? rhc_error_text(u->health_error) : NULL);
 	out_age(o, "checked_seconds_ago", "CHECKED", since(c, u->health_at_ms), u->health_known);
 	return good && (!u->health_known || u->reachable);
@@ -418,9 +460,10 @@ enum ctl_exit cmd_health(struct ctl *c)
 	all_good = s.sup_alive && s.lifecycle == RHC_LIFE_READY && s.workers_alive > 0;
 	out_begin(o, "Health");
 	out_flag(o, "client_initialized", NULL, all_good);
-	out_rows(o, "upstreams");
+	out_rows_named(o, "upstreams");
 	(void)ctl_each(c, health_each);
 	out_rows_end(o);
+	all_good = silent_workers(c) == 0 && since(c, s.sup_beat_ms) <= BEAT_MAX_MS && all_good;
 	out_text(o, "status", NULL, all_good ? "healthy" : "degraded");
 	out_note(o, "\n%s\n", all_good ? "healthy" : "degraded");
 	out_end(o);

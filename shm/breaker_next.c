@@ -5,6 +5,8 @@
 
 #include "shm/breaker.h"
 
+enum { REOPENS_MAX = 7 }; /* what the outage word counts to */
+
 #define GEN_MASK    ((UINT32_C(1) << 20) - 1)
 #define CLOSED_UNIT 128 /* ms */
 #define CLOSED_MASK ((UINT32_C(1) << 31) - 1)
@@ -69,8 +71,10 @@ struct rhc_breaker rhc_breaker_unpack(uint64_t word, bool *ret_bad)
 uint64_t rhc_breaker_open_ms(const struct rhc_policy *policy, uint32_t reopens, uint32_t random)
 {
 	uint64_t max = rhc_max_u64(policy->recovery_max_ms, policy->recovery_ms);
-	uint64_t ms = rhc_min_u64((uint64_t)policy->recovery_ms << rhc_min_u64(reopens, 20), max);
+	uint64_t ms = policy->recovery_ms;
 
+	for (uint32_t i = 0; i < reopens && i < REOPENS_MAX && ms < max; i++)
+		ms = rhc_min_u64(ms * rhc_max_u64(policy->growth_milli, 1000) / 1000, max);
 	/* Upwards only: recovery_timeout is a promise. */
 	return ms + (ms * policy->jitter_permille / 1000) * (random & 0xffff) / 0xffff;
 }

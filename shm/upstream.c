@@ -12,7 +12,7 @@
  * policy[2] window_ms:32 | min_calls:32
  * policy[3] slow_ms:32 | failure_permille:16 | slow_permille:16
  * policy[4] limit:20 | max_waiting:24 | jitter_permille:16
- * policy[5] disabled:1
+ * policy[5] disabled:1 | unlimited:1 | growth_milli:14 (bit 16)
  */
 static uint64_t word_of(const struct rhc_up *up, unsigned i)
 {
@@ -29,7 +29,7 @@ static uint32_t clamp(uint64_t v, uint32_t low, uint32_t high)
 void rhc_policy_load(const struct rhc_up *up, struct rhc_policy *ret)
 {
 	uint64_t a = word_of(up, 0), b = word_of(up, 1), c = word_of(up, 2), d = word_of(up, 3);
-	uint64_t e = word_of(up, 4);
+	uint64_t e = word_of(up, 4), f = word_of(up, 5);
 
 	ret->failure_threshold = clamp(rhc_bits(a, 0, 16), 0, RHC_FAILURES_MAX);
 	ret->half_open_max = clamp(rhc_bits(a, 16, 8), 1, RHC_PROBES_MAX);
@@ -45,7 +45,9 @@ void rhc_policy_load(const struct rhc_up *up, struct rhc_policy *ret)
 	ret->limit = clamp(rhc_bits(e, 0, 20), 1, RHC_LIMIT_MAX);
 	ret->max_waiting = (uint32_t)rhc_bits(e, 20, 24);
 	ret->jitter_permille = clamp(rhc_bits(e, 44, 16), 0, 1000);
-	ret->disabled = word_of(up, 5) & 1;
+	ret->disabled = rhc_bits(f, 0, 1);
+	ret->unlimited = rhc_bits(f, 1, 1);
+	ret->growth_milli = clamp(rhc_bits(f, 16, 14), 1000, RHC_GROWTH_MAX);
 }
 
 void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *p)
@@ -65,7 +67,8 @@ void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *p)
 		rhc_field(clamp(p->limit, 1, RHC_LIMIT_MAX), 0, 20) |
 			rhc_field(clamp(p->max_waiting, 0, (1 << 24) - 1), 20, 24) |
 			rhc_field(clamp(p->jitter_permille, 0, 1000), 44, 16),
-		p->disabled,
+		rhc_field(p->disabled, 0, 1) | rhc_field(p->unlimited, 1, 1) |
+			rhc_field(clamp(p->growth_milli, 1000, RHC_GROWTH_MAX), 16, 14),
 	};
 
 	for (unsigned i = 0; i < RHC_COUNT(words); i++) {

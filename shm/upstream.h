@@ -20,7 +20,8 @@ struct rhc_policy {
 	/* breaker */
 	uint32_t failure_threshold; /* consecutive failures that open it, <= RHC_FAILURES_MAX; 0 = off */
 	uint32_t recovery_ms;       /* OPEN lasts this long; the first time, if recovery_max_ms is larger */
-	uint32_t recovery_max_ms;   /* open time doubles with every re-open of an outage up to here */
+	uint32_t recovery_max_ms;   /* open time grows with the re-opens of an outage (seven count) up to here */
+	uint32_t growth_milli;      /* by this factor, 1000..RHC_GROWTH_MAX; 1000 = it stays recovery_ms */
 	uint32_t jitter_permille;   /* of the open time, added by the opener */
 	uint32_t half_open_max;     /* probes at a time, 1..RHC_PROBES_MAX */
 	uint32_t success_threshold; /* probes that must succeed, 1..255 */
@@ -35,9 +36,11 @@ struct rhc_policy {
 	/* bulkhead */
 	uint32_t limit;             /* max_concurrency of the configuration, 1..min(RHC_LIMIT_MAX, slots_cap) */
 	uint32_t max_waiting;       /* waiters over all workers; 0 = no bound but RHC_WAITING_MAX per worker */
+	bool unlimited;             /* configuration says: no bulkhead at all; nobody asks for a slot */
 };
 
 #define RHC_FAILURES_MAX 1023
+#define RHC_GROWTH_MAX   10000
 
 void rhc_policy_load(const struct rhc_up *up, struct rhc_policy *ret);
 /* One word of it, for the healthy path. */

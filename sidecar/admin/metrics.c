@@ -277,6 +277,7 @@ static double since_epoch(const struct rhc_segment *seg, uint64_t ms)
 	X("bulkhead_in_use",                            "Slots in use.",                                     u->bulkhead.in_use) \
 	X("bulkhead_max_concurrency",                   "Slots there are.",                                  u->bulkhead.limit) \
 	X("bulkhead_waiting",                           "Attempts that wait for a slot.",                    u->bulkhead.waiting) \
+	X("bulkhead_oldest_wait_seconds",               "How long the oldest waiter has waited, 0: nobody waits.", (double)u->bulkhead.oldest_wait_ms / 1e3) \
 	X("bulkhead_oldest_held_seconds",               "Age of the slot held longest.",                     (double)u->bulkhead.oldest_held_ms / 1e3) \
 	X("upstream_reachable",                         "Result of the last health check, NaN: none yet.",    u->health_known ? (double)u->reachable : __builtin_nan("")) \
 	X("upstream_probe_duration_seconds",            "Duration of the last health check.",                 (double)u->health_took_ms / 1e3)

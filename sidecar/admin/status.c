@@ -53,6 +53,14 @@ static void seconds_ago(struct json *j, const char *key, uint64_t then_ms, uint6
 		json_null(j, key);
 }
 
+static void age(struct json *j, const char *key, uint64_t ms, bool known)
+{
+	if (known)
+		json_decimal(j, key, ms, 3);
+	else
+		json_null(j, key);
+}
+
 static void breaker_members(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
 {
 	const struct rhc_breaker *b = &u->breaker.b;
@@ -83,7 +91,8 @@ static void bulkhead_members(struct json *j, const struct rhc_view_upstream *u, 
 	json_u64(j, "max_concurrency", u->bulkhead.limit);
 	json_u64(j, "configured", u->bulkhead.configured);
 	json_u64(j, "waiting", u->bulkhead.waiting);
-	json_decimal(j, "oldest_held_seconds", u->bulkhead.oldest_held_ms, 3);
+	age(j, "oldest_wait_seconds", u->bulkhead.oldest_wait_ms, u->bulkhead.waiting > 0);
+	age(j, "oldest_held_seconds", u->bulkhead.oldest_held_ms, u->bulkhead.in_use > 0);
 	json_bool(j, "override", u->bulkhead.override.active);
 }
 
@@ -104,12 +113,16 @@ static void traffic_json(struct json *j, const struct rhc_segment *seg, uint32_t
 	json_u64(j, "successful", c[RHC_CTR_calls_ok_first] + c[RHC_CTR_calls_ok_retried]);
 	json_u64(j, "failed", c[RHC_CTR_calls_failed_first] + c[RHC_CTR_calls_failed_retried]);
 	json_u64(j, "rejected", c[RHC_CTR_brk_rejected]);
-	for (size_t k = 0; k < ARRAY_LEN(q); k++)
-		json_decimal(
-			j, q[k].name,
-			rhc_hist_quantile(&h, rhc_hist_first(RHC_HIST_request), q[k].permille) /
-				1000,
-			6);
+	for (size_t k = 0; k < ARRAY_LEN(q); k++) {
+		if (h.count)
+			json_decimal(j, q[k].name,
+				     rhc_hist_quantile(&h, rhc_hist_first(RHC_HIST_request),
+						       q[k].permille) /
+					     1000,
+				     6);
+		else
+			json_null(j, q[k].name);
+	}
 	json_end(j);
 	json_object(j, "attempts");
 	json_u64(j, "total", c[RHC_CTR_att_started]);

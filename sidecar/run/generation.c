@@ -255,6 +255,8 @@ static int begin(struct supervisor *s, struct config *config, struct upstream_tl
 	}
 	g->owned = config;
 	g->plan.generation = atomic_load(&rhc_seg_hdr(&s->seg)->cfg_gen);
+	rhc_event_put(&s->ring, RHC_EV_config, RHC_NO_UPSTREAM, supervisor_now_ms(),
+		      (const uint64_t[5]){ g->plan.generation, config_hash(config) });
 	s->current->retiring = true;
 	s->current = g;
 	s->config = s->admin.config = config;

@@ -1,5 +1,7 @@
 /* rhc-sidecar: command line, configuration, then the supervisor. */
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "sidecar/base/log.h"
 #include "sidecar/run/logging.h"
@@ -71,11 +73,28 @@ static int run(const struct options *o)
 	return rc;
 }
 
+/*
+ * Whoever started us may have closed them: a socket or the segment would be opened in their place,
+ * and what is meant for the log written into it.
+ */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static struct options o;
-	int rc = options_parse(&o, argc, argv);
+	int rc;
 
+	fill_standard_descriptors();
+	rc = options_parse(&o, argc, argv);
 	if (rc != 0)
 		return rc;
 	switch (o.mode) {

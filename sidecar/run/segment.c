@@ -89,8 +89,9 @@ static bool default_fails(enum rhc_refuse why)
 	return why == RHC_REFUSE_FS || why == RHC_REFUSE_ABSENT || why == RHC_REFUSE_OPEN;
 }
 
+/* *ret_aside: what was wrong with the file that was set aside, RHC_REFUSE_NONE: there was none. */
 static int adopt(struct rhc_segment *seg, const struct options *o, const struct config *config,
-		 uint32_t workers)
+		 uint32_t workers, enum rhc_refuse *ret_aside)
 {
 	char standard[RHC_PATH_MAX], instead[RHC_PATH_MAX];
 	struct rhc_segment_opt opt = options_of(o, config, workers, config->shm.path);
@@ -116,6 +117,7 @@ static int adopt(struct rhc_segment *seg, const struct options *o, const struct 
 			  LOG_STR("reason", refusal.text), LOG_ERRNO("error", rc));
 		return rc;
 	}
+	*ret_aside = refusal.aside[0] ? refusal.aside_why : RHC_REFUSE_NONE;
 	if (refusal.aside[0])
 		log_event(LOG_SHM, LOG_WARN, "segment_set_aside",
 			  LOG_STR("why", rhc_refuse_name(refusal.aside_why)),
@@ -143,6 +145,8 @@ int segment_declare(struct rhc_segment *seg, const struct config *config, uint64
 	char why[128];
 	int rc;
 
+	rhc_segment_say(rhc_seg_hdr(seg)->preset, sizeof(rhc_seg_hdr(seg)->preset),
+			config_preset_name(config->preset));
 	retire_missing(seg, config, gen);
 	rc = upstreams_declare(config, seg, now_ms(), wake, why, sizeof(why));
 	if (rc != 0)
@@ -151,7 +155,26 @@ int segment_declare(struct rhc_segment *seg, const struct config *config, uint64
 	return rc;
 }
 
-static int clean_and_declare(struct rhc_segment *seg, const struct config *config)
+/* Into the supervisor's ring, which it opens behind them. */
+static void tell_events(const struct rhc_segment *seg, enum rhc_refuse aside,
+			const struct rhc_reaped *sum)
+{
+	const struct rhc_hdr *hdr = rhc_seg_hdr(seg);
+	struct rhc_ring_writer ring;
+
+	rhc_ring_writer_init(&ring, seg, seg->hdr.max_workers, 0);
+	if (seg->created)
+		rhc_event_put(&ring, RHC_EV_segment_new, RHC_NO_UPSTREAM, now_ms(),
+			      (const uint64_t[5]){ seg->size, aside });
+	else
+		rhc_event_put(&ring, RHC_EV_segment_adopted, RHC_NO_UPSTREAM, now_ms(),
+			      (const uint64_t[5]){ sum->probes, sum->slots });
+	rhc_event_put(&ring, RHC_EV_config, RHC_NO_UPSTREAM, now_ms(),
+		      (const uint64_t[5]){ atomic_load(&hdr->cfg_gen), atomic_load(&hdr->cfg_hash) });
+}
+
+static int clean_and_declare(struct rhc_segment *seg, const struct config *config,
+			     enum rhc_refuse aside)
 {
 	struct rhc_reaped sum = { 0 };
 	uint64_t wake = 0;
@@ -168,6 +191,7 @@ static int clean_and_declare(struct rhc_segment *seg, const struct config *confi
 	log_event(LOG_SHM, LOG_INFO, seg->created ? "segment_created" : "segment_adopted",
 		  LOG_STR("path", seg->path), LOG_U64("bytes", seg->size),
 		  LOG_U64("slots_taken_back", sum.slots), LOG_U64("probes_taken_back", sum.probes));
+	tell_events(seg, aside, &sum);
 	return 0;
 }
 
@@ -176,7 +200,6 @@ static void describe(struct rhc_segment *seg, const struct config *config)
 	struct rhc_hdr *hdr = rhc_seg_hdr(seg);
 
 	rhc_segment_say(hdr->version, sizeof(hdr->version), RHC_VERSION);
-	rhc_segment_say(hdr->preset, sizeof(hdr->preset), config_preset_name(config->preset));
 	rhc_segment_say(hdr->instance, sizeof(hdr->instance), config->instance);
 	atomic_store(&hdr->sup_pid, (uint64_t)getpid());
 	atomic_store(&hdr->sup_start_ms, now_ms());
@@ -188,9 +211,11 @@ static void describe(struct rhc_segment *seg, const struct config *config)
 int segment_open(struct rhc_segment *seg, const struct options *o, const struct config *config,
 		 uint32_t workers)
 {
-	if (adopt(seg, o, config, workers) != 0)
+	enum rhc_refuse aside;
+
+	if (adopt(seg, o, config, workers, &aside) != 0)
 		return EXIT_FAILED;
-	if (clean_and_declare(seg, config) != 0) {
+	if (clean_and_declare(seg, config, aside) != 0) {
 		rhc_segment_detach(seg);
 		return EXIT_FAILED;
 	}

@@ -36,6 +36,7 @@ void upstream_policy(const struct config_policy *p, struct rhc_policy *ret)
 		.failure_threshold = b->failure_threshold,
 		.recovery_ms = ms32(b->recovery_timeout_ns),
 		.recovery_max_ms = ms32(grows ? b->open_backoff.max_ns : b->recovery_timeout_ns),
+		.growth_milli = b->open_backoff.multiplier_milli,
 		.jitter_permille = b->open_backoff.jitter_bp / 10,
 		.half_open_max = b->half_open_max_calls,
 		.success_threshold = b->success_threshold,
@@ -48,6 +49,7 @@ void upstream_policy(const struct config_policy *p, struct rhc_policy *ret)
 		.disabled = !b->enabled,
 		.limit = p->bulkhead.max_concurrency,
 		.max_waiting = p->bulkhead.max_waiting,
+		.unlimited = !p->bulkhead.enabled,
 	};
 }
 

@@ -84,6 +84,37 @@ Test(out, rows_without_columns_print_nothing)
 }
 
 static const struct {
+	enum out_form form;
+	const char *text;
+} named[] = {
+	{ OUT_JSON, "{\"apiVersion\":\"rhc.dev/v1\",\"kind\":\"Basket\",\"fruits\":{\"apple\":{\"count\":1},\"pear\":{\"count\":2}},"
+	            "\"full\":true}\n" },
+	{ OUT_TABLE, "NAME   COUNT\napple      1\npear       2\n" },
+};
+
+Test(out, named_rows_are_an_object_by_name_and_the_same_table)
+{
+	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
+		char *text = NULL;
+		size_t len = 0;
+		struct out o = { .to = open_memstream(&text, &len), .form = named[i].form, .headers = true };
+
+		out_begin(&o, "Basket");
+		out_rows_named(&o, "fruits");
+		out_row_named(&o, "apple", "NAME");
+		out_count(&o, "count", "COUNT", 1);
+		out_row_named(&o, "pear", "NAME");
+		out_count(&o, "count", "COUNT", 2);
+		out_rows_end(&o);
+		out_flag(&o, "full", NULL, true);
+		out_end(&o);
+		fclose(o.to);
+		cr_expect_str_eq(text, named[i].text, "got:\n%s", text);
+		free(text);
+	}
+}
+
+static const struct {
 	uint64_t ms;
 	const char *text;
 } ages[] = { { 0, "0ms" },	 { 999, "999ms" },	  { 1000, "1.0s" },	 { 9999, "10.0s" },    { 10000, "10s" },

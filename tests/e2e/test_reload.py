@@ -1,10 +1,12 @@
 """SIGHUP: a new generation of workers, the same sockets, the same segment."""
+import os
 import signal
+import subprocess
 import threading
 
 from lib import parallel
-from lib.sidecar import yaml
-from lib.wait import answers, until
+from lib.sidecar import SANITIZER_OPTIONS, yaml
+from lib.wait import answers, clean_environment, until
 
 
 def reload(one, **changes):
@@ -32,6 +34,33 @@ def test_a_reload_replaces_the_workers_and_the_new_policy_counts(sidecar, origin
     replaced(one, before)
     answer = one.call("orders", "GET", "/hang")
     assert answer.status == 504 and "0.2s" in answer.problem["title"]
+
+
+def test_status_and_events_tell_of_the_configuration_in_force(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    before = one.ctl("status").json
+    assert before["preset"] == "default"
+    replaced(one, reload(one, preset="high-latency"))
+    after = one.ctl("status").json
+    assert after["preset"] == "high-latency" and after["config_hash"] != before["config_hash"]
+    assert one.metrics().get("rhc_config_info", hash=after["config_hash"], preset="high-latency") == 1
+    told = [line.split()[-2:] for line in one.ctl("events", "--type", "config", output="table").text.splitlines()
+            if " generation=" in line]
+    assert told == [["generation=1", f"hash={before['config_hash']}"], ["generation=2", f"hash={after['config_hash']}"]]
+
+
+def test_a_sidecar_that_was_started_with_closed_descriptors_writes_its_log_nowhere_else(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    one.stop()
+    with subprocess.Popen([one.build / "rhc-sidecar", "--config", one.config_path], preexec_fn=lambda: os.closerange(0, 3),
+                          env=clean_environment(SANITIZER_OPTIONS)) as process:
+        try:
+            until("it is ready", 20, lambda: one.get("/ready")[0] == 200)
+            assert all(os.readlink(f"/proc/{process.pid}/fd/{fd}") == "/dev/null" for fd in range(3))
+            assert one.call("orders", "GET", "/").status == 200 and one.ctl("audit").code == 0
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_no_call_fails_while_configurations_are_reloaded_under_load(sidecar, origin):

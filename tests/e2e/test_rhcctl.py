@@ -1,5 +1,6 @@
 """rhcctl: each command, its table, its JSON, its exit code; what audit finds; without workers and without supervisor."""
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -38,18 +39,19 @@ def stopped(*pids):
 
 READS = {
     "status": ("UPSTREAM CIRCUIT FAILS IN_USE WAIT OLDEST CALLS SUCCESS EFF_SUCC RETRIED P50 P95 P99 CONNS REACHABLE",
-               "version instance lifecycle supervisor_alive engine preset uptime_seconds workers_alive upstreams", 0),
+               "version instance lifecycle supervisor_alive engine preset config_hash config_age_seconds "
+               "uptime_seconds workers_alive upstreams", 0),
     "upstreams": ("NAME CIRCUIT CALLS SUCCESS EFF_SUCC RETRIED P50 P95 P99 CONNS IDLE CONNECTING CONNECTS FAILED REACHABLE",
                   "items", 0),
     "breaker": ("NAME STATE SINCE OUTAGE FAILURES THRESHOLD RECOVERY_TIMEOUT NEXT_PROBE PROBES OPENED_TOTAL REJECTED "
                 "LAST_FAILURE OVERRIDE", "items", 0),
     "breaker show": ("NAME STATE SINCE OUTAGE FAILURES THRESHOLD RECOVERY_TIMEOUT NEXT_PROBE PROBES OPENED_TOTAL "
                      "REJECTED LAST_FAILURE OVERRIDE", "items", 0),
-    "bulkhead": ("NAME IN_USE UTILIZATION CONFIGURED WAITING OLDEST ACQUIRED WAITED TIMEOUTS QUEUE_FULL REAPED OVERRIDE",
-                 "items", 0),
-    "bulkhead show orders": ("NAME IN_USE UTILIZATION CONFIGURED WAITING OLDEST ACQUIRED WAITED TIMEOUTS QUEUE_FULL "
-                             "REAPED OVERRIDE", "items holders", 0),
-    "overrides": ("", "items", 0),
+    "bulkhead": ("NAME IN_USE UTILIZATION CONFIGURED WAITING OLDEST_WAIT OLDEST_HELD ACQUIRED WAITED TIMEOUTS QUEUE_FULL "
+                 "REAPED OVERRIDE", "items", 0),
+    "bulkhead show orders": ("NAME IN_USE UTILIZATION CONFIGURED WAITING OLDEST_WAIT OLDEST_HELD ACQUIRED WAITED TIMEOUTS "
+                             "QUEUE_FULL REAPED OVERRIDE", "items holders", 0),
+    "overrides": ("nothing was changed by hand", "items", 0),
     "workers": ("ID PID STATE HEARTBEAT UP CONNS IN_FLIGHT SLOTS RESTARTS LAST_END", "items", 0),
     "audit": ("every slot, waiter and probe is accounted for", "findings items", 0),
     "health": ("UPSTREAM CIRCUIT AVAILABLE_SLOTS REACHABLE CHECKED", "client_initialized upstreams status", None),
@@ -76,7 +78,8 @@ def test_a_reading_command_has_its_table_and_its_json(one, command):
 ROWS = {
     "breaker": "name state since_seconds outage_seconds failures failure_threshold recovery_timeout_seconds "
                "next_probe_seconds probes opened_total rejected_total last_error last_failure_seconds generation override",
-    "bulkhead": "name in_use max_concurrency utilization_ratio configured waiting max_waiting oldest_held_seconds "
+    "bulkhead": "name in_use max_concurrency utilization_ratio configured waiting max_waiting oldest_wait_seconds "
+                "oldest_held_seconds "
                 "acquired_total waited_total rejected_timeout_total rejected_queue_full_total reaped_total override",
     "workers": "id pid state heartbeat_age_seconds uptime_seconds connections in_flight slots restarts last_end",
 }
@@ -171,7 +174,8 @@ WRONG = [
     "status --for nan", "breaker isolate orders --for 0", "breaker isolate orders --for -1s",
     "breaker isolate orders --for 100000d", "bulkhead set orders --max-concurrency 0", "events --type nonsense",
     "bulkhead set orders --max-concurrency x", "status --nonsense", "breaker reset orders -w", "status --watch=1ms",
-    "completion", "completion tcsh", "config check", "events --since soon", "reap",
+    "completion", "completion tcsh", "config check", "events --since soon", "reap", "upstreams a b", "breaker show a b",
+    "help a b",
 ]
 
 
@@ -239,6 +243,93 @@ def test_a_watch_shows_again_and_again(one):
             until("the watch shows it", 5, lambda: "isolated" in watcher.stdout.readline())
         finally:
             watcher.kill()
+
+
+def test_an_event_tells_what_it_is_about(one):
+    told = {line["type"]: line for line in map(json.loads, one.ctl("events").text.splitlines())}
+    assert re.fullmatch(r"bytes=\d+ set_aside=none", told["segment_new"]["message"])
+    assert re.fullmatch(r"generation=1 hash=[0-9a-f]{16}", told["config"]["message"])
+    assert told["lifecycle"]["message"] == "starting->ready" and told["lifecycle"]["severity"] == "info"
+    one.ctl("drain", "--reason", "why not")
+    assert re.search(r"drain uid=\d+ pid=\d+ reason=why not$", one.ctl("events", output="table").text, re.M)
+
+
+# ---- what reaches nobody ----
+
+def closed(*numbers):
+    def close():
+        for number in numbers:
+            os.close(number)
+    return close
+
+
+@pytest.mark.parametrize("numbers", [(1,), (0, 1, 2)], ids=str)
+def test_closed_descriptors_do_not_lead_into_the_segment(one, numbers):
+    before = one.shm.read_bytes()[:64]
+    done = subprocess.run([one.build / "rhcctl", "--shm", one.shm, "breaker", "isolate", "orders"], timeout=20,
+                          preexec_fn=closed(*numbers), env=clean_environment())
+    assert done.returncode == 1, "what could not be told was not told"
+    assert one.shm.read_bytes()[:64] == before
+    assert one.breaker("orders") == "isolated"
+
+
+def test_what_cannot_be_written_is_no_success(one_shared):
+    for form in "table", "json":
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([one_shared.build / "rhcctl", "--shm", one_shared.shm, "-o", form, "status"], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=20, env=clean_environment())
+        assert (done.returncode, done.stderr) == (1, "rhcctl: cannot write the answer: No space left on device\n")
+
+
+def test_a_reader_that_leaves_ends_a_watch_without_a_word(one_shared):
+    with subprocess.Popen([one_shared.build / "rhcctl", "--shm", one_shared.shm, "status", "-w100ms"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as watcher:
+        watcher.stdout.readline()
+        watcher.stdout.close()
+        assert watcher.wait(20) == -signal.SIGPIPE and watcher.stderr.read() == ""
+
+
+def test_a_long_reason_is_cut_and_that_is_told(one):
+    answer = one.ctl("breaker", "isolate", "orders", "--reason", "x" * 50)
+    assert answer.errors == "rhcctl: --reason: only the first 40 bytes are kept\n"
+    assert one.ctl("overrides").json["items"][0]["reason"] == "x" * 40
+
+
+# ---- statistics and health ----
+
+def test_reset_begins_the_statistics_anew(one):
+    def calls():
+        return one.ctl("upstreams", "orders").json["items"][0]
+    for _ in range(3):
+        one.call("orders", "GET", "/")
+    until("all are counted", 5, lambda: calls()["calls"] == 3)
+    one.ctl("breaker", "reset", "orders")
+    row = calls()
+    assert (row["calls"], row["p50_seconds"], row["attempt_success_ratio"]) == (0, None, None)
+    one.call("orders", "GET", "/")
+    until("it is counted", 5, lambda: calls()["calls"] == 1)
+
+
+def test_health_has_the_fields_of_the_guide_as_the_telemetry_has_them(sidecar, origin):
+    one = sidecar({"orders": origin.url, "dead": f"http://127.0.0.1:{free_port()}",
+                   "free": {"url": origin.url, "bulkhead": {"enabled": False}, "circuit_breaker": {"enabled": False}}})
+    asked = json.loads(one.get("/health")[1])
+    told = one.ctl("health", check=False)
+    assert told.code == 1 and set(told.json) == set(asked) and told.json["status"] == "degraded"
+    for name, row in asked["upstreams"].items():
+        mine = told.json["upstreams"][name]
+        assert {key: mine[key] for key in row} == row, name
+    assert asked["upstreams"]["free"]["pool_available_slots"] is None
+    assert asked["upstreams"]["free"]["circuit_breaker_state"] == "unknown"
+
+
+def test_a_sidecar_that_hangs_is_not_healthy(one):
+    with stopped(one.child.pid, *one.workers):
+        until("its beats are old", 20, lambda: one.ctl("health", check=False).code == 1)
+        text = one.ctl("health", output="table", check=False).text
+        assert "! worker 0: its last beat is" in text and text.endswith("degraded\n")
+        assert "STALE" in one.ctl("status", output="table").text
+    until("they turn again", 10, lambda: one.ctl("health", check=False).code == 0)
 
 
 # ---- without workers, without supervisor ----
@@ -370,6 +461,17 @@ def test_help_tells_of_every_command_and_option(one_shared):
         assert re.search(rf"^  {noun}{' ' + verb if verb else ''}\b", text, re.M), (noun, verb)
     for letter, name in options():
         assert f"--{name}" in text and (not letter or f"-{letter}, --{name}" in text)
+
+
+@pytest.mark.parametrize("words", [["help", "breaker"], ["breaker", "--help"], ["-h", "cb"]], ids=" ".join)
+def test_help_of_a_noun_tells_what_it_can_do_and_nothing_else(one_shared, words):
+    done = rhcctl(one_shared, *words)
+    assert done.returncode == 0 and done.stdout.startswith("usage: rhcctl ")
+    told = re.findall(r"^  (\w+) ?(\w*)", done.stdout.split("options:")[0], re.M)
+    assert [pair for pair in told if pair[0] == "breaker"] == [pair if pair[1] else ("breaker", "")
+                                                             for pair in commands() if pair[0] == "breaker"]
+    assert {noun for noun, _ in told} <= {"breaker", "short"}, done.stdout
+    assert rhcctl(one_shared, "help", "nonsense").returncode == 2
 
 
 def test_the_man_page_has_the_commands_and_options_of_the_tables():

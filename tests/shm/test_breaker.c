@@ -246,6 +246,7 @@ Test(breaker, open_time_doubles_over_an_outage_and_starts_over_after_it)
 	uint64_t want = 1000;
 
 	policy.recovery_max_ms = 5000;
+	policy.growth_milli = 2000;
 	fx_declare(&policy);
 	trip();
 	for (unsigned i = 0; i < 5; i++) {

@@ -51,9 +51,13 @@ static const struct row rows[] = {
 
 	{ "without recovery_max the open time stays", HALF(6, 0, 64000), { P },
 	  { .what = RHC_BRK_IN_FAIL, .gen = 6, .now_ms = NOW, .reopens = 5 }, OPEN(7, NOW + 1000), RHC_TRIP_PROBE },
-	{ "the open time doubles", HALF(6, 0, 64000), { P, .recovery_max_ms = 60000 },
+	{ "the open time grows by its factor", HALF(6, 0, 64000), { P, .recovery_max_ms = 60000, .growth_milli = 1500 },
+	  { .what = RHC_BRK_IN_FAIL, .gen = 6, .now_ms = NOW, .reopens = 1 }, OPEN(7, NOW + 2250), RHC_TRIP_PROBE },
+	{ "a factor of one keeps it", HALF(6, 0, 64000), { P, .recovery_max_ms = 60000, .growth_milli = 1000 },
+	  { .what = RHC_BRK_IN_FAIL, .gen = 6, .now_ms = NOW, .reopens = 1 }, OPEN(7, NOW + 1000), RHC_TRIP_PROBE },
+	{ "the open time doubles", HALF(6, 0, 64000), { P, .recovery_max_ms = 60000, .growth_milli = 2000 },
 	  { .what = RHC_BRK_IN_FAIL, .gen = 6, .now_ms = NOW, .reopens = 1 }, OPEN(7, NOW + 4000), RHC_TRIP_PROBE },
-	{ "up to its maximum", HALF(6, 0, 64000), { P, .recovery_max_ms = 3000 },
+	{ "up to its maximum", HALF(6, 0, 64000), { P, .recovery_max_ms = 3000, .growth_milli = 2000 },
 	  { .what = RHC_BRK_IN_FAIL, .gen = 6, .now_ms = NOW, .reopens = 7 }, OPEN(7, NOW + 3000), RHC_TRIP_PROBE },
 	{ "jitter is added, never taken away", CLOSED(4, 2), { P, .jitter_permille = 500 },
 	  { .what = RHC_BRK_IN_FAIL, .gen = 4, .now_ms = NOW, .random = 0xffff }, OPEN(5, NOW + 1500), RHC_TRIP_CONSECUTIVE },
@@ -160,7 +164,7 @@ Test(breaker_next, an_empty_word_is_closed_and_an_impossible_state_is_told)
 Test(breaker_next, the_open_time_never_overflows)
 {
 	struct rhc_policy policy = { .recovery_ms = UINT32_MAX, .recovery_max_ms = UINT32_MAX,
-		.jitter_permille = 1000 };
+		.growth_milli = RHC_GROWTH_MAX, .jitter_permille = 1000 };
 
 	cr_assert_eq(rhc_breaker_open_ms(&policy, UINT32_MAX, UINT32_MAX),
 		     2 * (uint64_t)UINT32_MAX);

@@ -42,6 +42,7 @@ Test(upstream, policy_is_read_as_it_was_stored)
 		.jitter_permille = 999, .half_open_max = 8, .success_threshold = 255, .lease_ms = 123456,
 		.window_ms = 60000, .min_calls = 77, .failure_permille = 501, .slow_ms = 4321,
 		.slow_permille = 1000, .disabled = true, .limit = 10000, .max_waiting = 100000,
+		.growth_milli = 1234, .unlimited = true,
 	}, q;
 
 	memset(&q, 0x55, sizeof(q));
@@ -50,6 +51,8 @@ Test(upstream, policy_is_read_as_it_was_stored)
 	cr_assert_eq(q.failure_threshold, p.failure_threshold);
 	cr_assert_eq(q.recovery_ms, p.recovery_ms);
 	cr_assert_eq(q.recovery_max_ms, p.recovery_max_ms);
+	cr_assert_eq(q.growth_milli, p.growth_milli);
+	cr_assert_eq(q.unlimited, p.unlimited);
 	cr_assert_eq(q.jitter_permille, p.jitter_permille);
 	cr_assert_eq(q.half_open_max, p.half_open_max);
 	cr_assert_eq(q.success_threshold, p.success_threshold);

@@ -360,6 +360,7 @@ static const struct rhc_policy policy = {
 	.failure_threshold = 4,
 	.recovery_ms = 20,
 	.recovery_max_ms = 80,
+	.growth_milli = 2000,
 	.jitter_permille = 100,
 	.half_open_max = HAMMER_PROBES,
 	.success_threshold = 2,

@@ -221,7 +221,7 @@ Test(policy, the_segment_learns_what_the_configuration_says)
 		"    timeout: {connect: 2s, read: 5s, write: 3s, pool: 1s}\n"
 		"    circuit_breaker:\n      failure_threshold: 9\n      recovery_timeout: 12s\n"
 		"      half_open_max_calls: 3\n      success_threshold: 2\n"
-		"      open_backoff: {multiplier: 2.0, max: 60s, jitter: 10%}\n"
+		"      open_backoff: {multiplier: 1.5, max: 60s, jitter: 10%}\n"
 		"      failure_rate: {threshold: 50%, window: 20s, min_calls: 30}\n"
 		"      slow_call: {threshold: 80%, duration: 1500ms}\n"
 		"    bulkhead: {max_concurrency: 33, max_waiting: 44}\n");
@@ -231,6 +231,8 @@ Test(policy, the_segment_learns_what_the_configuration_says)
 	cr_assert_eq(p.failure_threshold, 9);
 	cr_assert_eq(p.recovery_ms, 12000);
 	cr_assert_eq(p.recovery_max_ms, 60000);
+	cr_assert_eq(p.growth_milli, 1500);
+	cr_assert_not(p.unlimited);
 	cr_assert_eq(p.jitter_permille, 100);
 	cr_assert_eq(p.half_open_max, 3);
 	cr_assert_eq(p.success_threshold, 2);
