@@ -8,6 +8,7 @@ import time
 import pytest
 
 from lib import hostile, parallel
+from lib.h2_client import H2Client
 from lib.hostile import frame
 from lib.raw import Incomplete
 from lib.servers import release_folder
@@ -212,50 +213,6 @@ def test_a_pipeline_nobody_reads_answers_of_holds_itself_up_only(sidecar, origin
     assert sent < 64 * MIB
     flood.reset()
     quiet(one)
-
-
-class H2Client:
-    """Frames towards the sidecar."""
-
-    HEAD = b"\x82\x84\x86\x41\x06orders"  # GET / http orders
-
-    def __init__(self, one, greeting=None):
-        self.raw = one.connect(timeout=10)
-        self.raw.send(hostile.PREFACE + (hostile.settings() if greeting is None else greeting))
-        self.next = 1
-
-    def request(self, end=True, block=None):
-        stream, self.next = self.next, self.next + 2
-        return stream, frame(hostile.HEADERS, 5 if end else 4, stream, block or self.HEAD)
-
-    def send(self, data):
-        try:
-            self.raw.send(data)
-            return True
-        except OSError:
-            return False
-
-    def until(self, *kinds):
-        """(type, flags, stream, payload) of the next frame of a kind; None at the end."""
-        data = self.raw.buffer
-        while True:
-            while len(data) < 9 or len(data) < 9 + int.from_bytes(data[:3], "big"):
-                try:
-                    got = self.raw.socket.recv(65536)
-                except ConnectionError:
-                    return None
-                if not got:
-                    return None
-                data += got
-            length = int.from_bytes(data[:3], "big")
-            found = data[3], data[4], int.from_bytes(data[5:9], "big"), bytes(data[9:9 + length])
-            del data[:9 + length]
-            if found[0] in kinds:
-                return found
-
-    def ended_with(self):
-        last = self.until(hostile.GOAWAY)
-        return None if last is None else struct.unpack("!I", last[3][4:8])[0]
 
 
 def test_h2c_is_served(sidecar, origin):
