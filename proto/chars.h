@@ -87,6 +87,59 @@ static inline size_t chars_span_value(const uint8_t *p, size_t n)
 	return i == n ? n : i + chars_span(p + i, n - i, CHARS_VALUE);
 }
 
+/*
+ * 16 bytes, in no order: may every one stand in a field value?  Without SSE2 also false for some that
+ * may (HTAB): look closely then.
+ */
+static inline bool chars_16_are_value(uint64_t a, uint64_t b)
+{
+#ifdef __SSE2__
+	__m128i v = _mm_set_epi64x((long long)a, (long long)b);
+	__m128i ctl = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
+	__m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('\t')), ctl),
+	                           _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)));
+
+	return _mm_movemask_epi8(bad) == 0;
+#else
+	const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
+	uint64_t       c = a ^ ones * 0x7f, d = b ^ ones * 0x7f;
+
+	return ((((a - ones * 0x20) & ~a) | ((b - ones * 0x20) & ~b) | ((c - ones) & ~c) |
+	         ((d - ones) & ~d)) &
+	        high) == 0;
+#endif
+}
+
+/*
+ * chars_span_value(p, n) == n, for a string whose end is known: the last bytes are looked at together with
+ * some before them, not one by one.
+ */
+static inline bool chars_is_value(const uint8_t *p, size_t n)
+{
+	size_t   whole = n & ~(size_t)15;
+	uint64_t a, b;
+
+	if (n > 16) {
+		if (chars_span_value(p, whole) != whole)
+			return false;
+		p += n - 16;
+		n = 16;
+	}
+	if (n >= 8) {
+		memcpy(&a, p, 8);
+		memcpy(&b, p + n - 8, 8);
+	} else if (n >= 4) {
+		uint32_t lo, hi;
+
+		memcpy(&lo, p, 4);
+		memcpy(&hi, p + n - 4, 4);
+		a = b = (uint64_t)hi << 32 | lo;
+	} else {
+		return chars_span(p, n, CHARS_VALUE) == n;
+	}
+	return chars_16_are_value(a, b) || chars_span(p, n, CHARS_VALUE) == n;
+}
+
 /* The length of the prefix of request-target bytes. */
 static inline size_t chars_span_target(const uint8_t *p, size_t n)
 {

@@ -35,7 +35,7 @@ static uint8_t *put_number(uint8_t *o, uint64_t v)
 
 static bool is_value(const char *p, size_t n)
 {
-	return chars_span_value((const uint8_t *)p, n) == n;
+	return chars_is_value((const uint8_t *)p, n);
 }
 
 static bool is_token(const char *p, size_t n)

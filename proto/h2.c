@@ -250,6 +250,8 @@ void h2_stream_forget(struct h2 *h, struct h2_stream *s)
 	s->trailers = NULL;
 	if (h->in.s == s)
 		h->in.s = NULL;
+	if (h->last == s)
+		h->last = NULL;
 }
 
 static void reset(struct h2 *h, struct h2_stream *s, enum h2_code code)

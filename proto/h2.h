@@ -47,6 +47,7 @@ enum {
 	H2_WINDOW_MIN = 16 * 1024,
 	H2_WINDOW_MAX = 16 * 1024 * 1024,
 	H2_UNREAD_MAX = 64, /* h2_backlog() beyond which the peer should not be read */
+	H2_NAME_AGAIN = 256, /* heads after which names of values that vary are indexed anew */
 };
 extern const char h2_preface[H2_PREFACE_LEN];
 
@@ -173,6 +174,9 @@ struct h2 {
 		struct http_str   host_value;
 		uint8_t           n_cookies;
 	} in;
+	struct h2_stream *last; /* looked up last; NULL when it was forgotten */
+	uint64_t named; /* 1 << enum http_field_id: its name is in the table of what we send, probably */
+	uint32_t heads; /* sent, to renew `named` */
 	uint32_t frame_data; /* payload of the DATA frame being received */
 	bool     in_block; /* a header block has begun and not ended */
 	bool     greeted; /* the peer's first SETTINGS came */

@@ -11,9 +11,14 @@
 
 enum { CALLBACK_OK = 0 };
 
-static struct h2_stream *stream_of(const struct h2 *h, int32_t id)
+/* Callbacks come many in a row for one stream. */
+static struct h2_stream *stream_of(struct h2 *h, int32_t id)
 {
-	return id > 0 ? nghttp2_session_get_stream_user_data(h->session, id) : NULL;
+	if (h->last && h->last->id == id)
+		return h->last;
+	if (id <= 0)
+		return NULL;
+	return h->last = nghttp2_session_get_stream_user_data(h->session, id);
 }
 
 /* --- floods --- */

@@ -61,7 +61,7 @@ static char *take(struct h2 *h, uint32_t n)
 			return NULL;
 		}
 		assert(mem->cap - mem->used >= n);
-		if (mem->p != from)
+		if (mem->p != from && mem->used > 0)
 			relocate(h, from, mem->used);
 	}
 	p = mem->p + mem->used;
@@ -236,9 +236,10 @@ static enum http_error field_check(struct h2 *h, enum http_field_id id, struct h
 	 * here
 	 */
 	if (name.n == 0 || name.n > UINT16_MAX ||
-	    chars_span((const uint8_t *)name.p, name.n, CHARS_TOKEN) != name.n)
+	    (id == HTTP_FIELD_OTHER &&
+	     chars_span((const uint8_t *)name.p, name.n, CHARS_TOKEN) != name.n))
 		return HTTP_E_FIELD_NAME;
-	if (chars_span_value((const uint8_t *)v.p, v.n) != v.n)
+	if (!chars_is_value((const uint8_t *)v.p, v.n))
 		return HTTP_E_FIELD_VALUE;
 	if (d->n_fields == d->fields_max)
 		return HTTP_E_FIELDS_TOO_MANY;

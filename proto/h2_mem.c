@@ -17,11 +17,12 @@ struct h2_mem_block {
 
 static uint32_t class_of(size_t n)
 {
-	uint32_t cls = 0;
+	uint32_t bits;
 
-	while (cls < H2_MEM_CLASSES && n > (size_t)H2_MEM_SMALLEST << cls)
-		cls++;
-	return cls;
+	if (n <= H2_MEM_SMALLEST)
+		return 0;
+	bits = 64 - (uint32_t)__builtin_clzll((n - 1) / H2_MEM_SMALLEST);
+	return bits < H2_MEM_CLASSES ? bits : H2_MEM_CLASSES;
 }
 
 void h2_mem_init(struct h2_mem *m)

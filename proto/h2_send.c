@@ -23,10 +23,12 @@ struct block {
 };
 
 /* Not by an initializer: that would clear the whole array for each head. */
-static void block_begin(struct block *b)
+static void block_begin(struct h2 *h, struct block *b)
 {
 	b->n = 0;
 	b->bytes = 0;
+	if (h->heads++ % H2_NAME_AGAIN == 0)
+		h->named = 0;
 }
 
 int h2_errno(int lib_error)
@@ -48,16 +50,22 @@ int h2_errno(int lib_error)
 
 /* --- fields --- */
 
-static void put(struct block *b, struct http_str name, struct http_str value, bool literal)
+/* What lives as long as the program, in lower case: not copied. */
+enum {
+	STATIC_NAME = NGHTTP2_NV_FLAG_NO_COPY_NAME,
+	STATIC = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE,
+};
+
+/* flags: of nghttp2_nv.  What is not static nghttp2 copies, and writes names in lower case. */
+static void put(struct block *b, struct http_str name, struct http_str value, unsigned flags)
 {
 	assert(b->n < H2_NV_MAX);
-	/* nghttp2 copies both and writes names in lower case */
 	b->nv[b->n++] = (nghttp2_nv){
 		.name = (uint8_t *)(uintptr_t)name.p,
 		.value = (uint8_t *)(uintptr_t)value.p,
 		.namelen = name.n,
 		.valuelen = value.n,
-		.flags = literal ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
+		.flags = (uint8_t)flags,
 	};
 	b->bytes += name.n + value.n;
 }
@@ -69,26 +77,39 @@ static bool token_ok(struct http_str s)
 
 static bool value_ok(struct http_str s)
 {
-	return chars_span_value((const uint8_t *)s.p, s.n) == s.n;
+	return chars_is_value((const uint8_t *)s.p, s.n);
 }
 
+_Static_assert(HTTP_FIELD_COUNT <= 64, "a bit for each in h2.named");
+
 /*
- * Not for the HPACK table (RFC 7541 §7.1.3): secrets, and values that are new with each message, which
- * would only push out what comes again.
+ * New with each message: in the HPACK table it would only push out what comes again.  But the first one goes
+ * there, now and then (H2_NAME_AGAIN heads), because then the others need not spell out the name.
  */
-static bool is_literal(const struct http_field *f)
+static bool is_literal_now(struct h2 *h, enum http_field_id id)
+{
+	uint64_t bit = UINT64_C(1) << id;
+	bool     named = (h->named & bit) != 0;
+
+	h->named |= bit;
+	return named;
+}
+
+/* Not for the HPACK table (RFC 7541 §7.1.3): secrets, and values that do not come again. */
+static bool is_literal(struct h2 *h, const struct http_field *f)
 {
 	if ((f->flags & HTTP_FIELD_SECRET) != 0)
 		return true;
 	switch (f->id) {
 	case HTTP_FIELD_AUTHORIZATION:
 	case HTTP_FIELD_PROXY_AUTHORIZATION:
+	case HTTP_FIELD_IDEMPOTENCY_KEY:
+		return true;
 	case HTTP_FIELD_X_REQUEST_ID:
 	case HTTP_FIELD_TRACEPARENT:
-	case HTTP_FIELD_IDEMPOTENCY_KEY:
 	case HTTP_FIELD_SERVER_TIMING:
 	case HTTP_FIELD_GRPC_TIMEOUT:
-		return true;
+		return is_literal_now(h, f->id);
 	default:
 		return false;
 	}
@@ -116,21 +137,28 @@ static bool is_skipped(const struct http_field *f)
 	}
 }
 
-static int put_fields(struct block *b, const struct http_head *h, bool trailers)
+static int put_fields(struct h2 *h, struct block *b, const struct http_head *head, bool trailers)
 {
-	for (uint32_t i = 0; i < h->n_fields; i++) {
-		const struct http_field *f = &h->fields[i];
+	for (uint32_t i = 0; i < head->n_fields; i++) {
+		const struct http_field *f = &head->fields[i];
 		struct http_str          name = { f->name, f->name_len };
 		struct http_str          v = { f->value, f->value_len };
+		unsigned                 flags = 0;
 
 		if (is_skipped(f) || (trailers && h1_trailer_forbidden(f->id)))
 			continue;
 		/* a field of the table got its id because its name is that of the table */
-		if ((f->id == HTTP_FIELD_OTHER && !token_ok(name)) || !value_ok(v))
+		if (f->id != HTTP_FIELD_OTHER) {
+			name = http_field_name(f->id);
+			flags = STATIC_NAME;
+		} else if (!token_ok(name)) {
+			return -EINVAL;
+		}
+		if (!value_ok(v))
 			return -EINVAL;
 		if (b->n == H2_NV_MAX)
 			return -E2BIG;
-		put(b, name, v, is_literal(f));
+		put(b, name, v, flags | (is_literal(h, f) ? NGHTTP2_NV_FLAG_NO_INDEX : 0));
 	}
 	return b->bytes > H2_HEAD_MAX ? -E2BIG : 0;
 }
@@ -148,12 +176,21 @@ static struct http_str decimal(char out[24], uint64_t v)
 
 static void put_length(struct block *b, uint64_t len)
 {
-	put(b, HTTP_STR("content-length"), decimal(b->length, len), false);
+	put(b, HTTP_STR("content-length"), decimal(b->length, len), STATIC_NAME);
 }
 
 /* --- heads --- */
 
-static int put_request(struct block *b, const struct http_head *h)
+static void put_method(struct block *b, const struct http_head *h)
+{
+	if (h->method != HTTP_METHOD_OTHER)
+		put(b, HTTP_STR(":method"),
+		    (struct http_str){ http_method_name(h->method), h->method_text.n }, STATIC);
+	else
+		put(b, HTTP_STR(":method"), h->method_text, STATIC_NAME);
+}
+
+static int put_request(struct h2 *session, struct block *b, const struct http_head *h)
 {
 	bool            connect = h->method == HTTP_METHOD_CONNECT;
 	struct http_str scheme = h->scheme.n > 0 ? h->scheme : HTTP_STR("http"), host;
@@ -163,25 +200,26 @@ static int put_request(struct block *b, const struct http_head *h)
 		return -EINVAL;
 	if (h->authority.n > 0 && http_authority_split(h->authority, &host, &port) < 0)
 		return -EINVAL;
-	put(b, HTTP_STR(":method"), h->method_text, false);
+	put_method(b, h);
 	if (!connect) {
 		if (h->path.n == 0 || (h->path.p[0] != '/' && !http_str_is(h->path, "*")) ||
 		    chars_span_target((const uint8_t *)h->path.p, h->path.n) != h->path.n)
 			return -EINVAL;
-		put(b, HTTP_STR(":scheme"), scheme, false);
-		put(b, HTTP_STR(":path"), h->path, false);
+		put(b, HTTP_STR(":scheme"), scheme, STATIC_NAME);
+		put(b, HTTP_STR(":path"), h->path, STATIC_NAME);
 	}
 	if (h->authority.n > 0)
-		put(b, HTTP_STR(":authority"), h->authority, false);
+		put(b, HTTP_STR(":authority"), h->authority, STATIC_NAME);
 	if (h->body == HTTP_BODY_LENGTH)
 		put_length(b, h->body_len);
 	/* gRPC servers insist on it, and we do carry trailers (RFC 9110 §10.1.4) */
 	if (h->te_trailers)
-		put(b, HTTP_STR("te"), HTTP_STR("trailers"), false);
-	return put_fields(b, h, false);
+		put(b, HTTP_STR("te"), HTTP_STR("trailers"), STATIC);
+	return put_fields(session, b, h, false);
 }
 
-static int put_response(struct block *b, const struct http_head *h, enum http_method asked)
+static int put_response(struct h2 *session, struct block *b, const struct http_head *h,
+                        enum http_method asked)
 {
 	const struct http_field *len;
 
@@ -190,19 +228,19 @@ static int put_response(struct block *b, const struct http_head *h, enum http_me
 	b->status[0] = (char)('0' + h->status / 100);
 	b->status[1] = (char)('0' + h->status / 10 % 10);
 	b->status[2] = (char)('0' + h->status % 10);
-	put(b, HTTP_STR(":status"), (struct http_str){ b->status, 3 }, false);
+	put(b, HTTP_STR(":status"), (struct http_str){ b->status, 3 }, STATIC_NAME);
 	if (h->status >= 200 && h->status != 204) {
 		if (asked == HTTP_METHOD_HEAD || h->status == 304) {
 			/* of the response that GET would have had */
 			len = http_head_find(h, HTTP_FIELD_CONTENT_LENGTH);
 			if (len)
 				put(b, HTTP_STR("content-length"),
-				    (struct http_str){ len->value, len->value_len }, false);
+				    (struct http_str){ len->value, len->value_len }, STATIC_NAME);
 		} else if (h->body == HTTP_BODY_LENGTH) {
 			put_length(b, h->body_len);
 		}
 	}
-	return put_fields(b, h, false);
+	return put_fields(session, b, h, false);
 }
 
 int h2_request(struct h2 *h, struct h2_stream *s, const struct http_head *head, bool end)
@@ -212,8 +250,8 @@ int h2_request(struct h2 *h, struct h2_stream *s, const struct http_head *head, 
 	int          err;
 
 	assert(!h->conf.server && s->id == 0);
-	block_begin(&b);
-	err = put_request(&b, head);
+	block_begin(h, &b);
+	err = put_request(h, &b, head);
 	if (err < 0)
 		return err;
 	if (h->broken)
@@ -238,8 +276,8 @@ int h2_response(struct h2 *h, struct h2_stream *s, const struct http_head *head,
 	int          err;
 
 	assert(h->conf.server && !s->out_open && !s->out_end);
-	block_begin(&b);
-	err = put_response(&b, head, (enum http_method)s->method);
+	block_begin(h, &b);
+	err = put_response(h, &b, head, (enum http_method)s->method);
 	if (err < 0)
 		return err;
 	if (!s->attached || h->broken)
@@ -285,8 +323,8 @@ static int trailers_keep(struct h2 *h, struct h2_stream *s, const struct http_he
 	uint8_t            *p;
 	int                 err;
 
-	block_begin(&b);
-	err = put_fields(&b, head, true);
+	block_begin(h, &b);
+	err = put_fields(h, &b, head, true);
 	if (err < 0 || b.n == 0)
 		return err;
 	if (h2_over_memory(h))
@@ -296,8 +334,10 @@ static int trailers_keep(struct h2 *h, struct h2_stream *s, const struct http_he
 	p = (uint8_t *)&t->nv[b.n];
 	for (size_t i = 0; i < b.n; i++) {
 		t->nv[i] = b.nv[i];
-		t->nv[i].name = memcpy(p, b.nv[i].name, b.nv[i].namelen);
-		p += b.nv[i].namelen;
+		if ((b.nv[i].flags & STATIC_NAME) == 0) {
+			t->nv[i].name = memcpy(p, b.nv[i].name, b.nv[i].namelen);
+			p += b.nv[i].namelen;
+		}
 		t->nv[i].value = memcpy(p, b.nv[i].value, b.nv[i].valuelen);
 		p += b.nv[i].valuelen;
 	}

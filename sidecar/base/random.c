@@ -1,5 +1,6 @@
 #include "sidecar/base/random.h"
 
+#include <endian.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -68,23 +69,38 @@ double rng_unit(struct rng *r)
 	return (double)(rng_u64(r) >> 11) * 0x1.0p-53;
 }
 
+/* Eight digits in lower case of four bytes, the first byte and its high half first; all digits at once. */
+static void hex_8(const uint8_t b[4], char out[8])
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t       v = (uint64_t)b[0] | (uint64_t)b[1] << 16 | (uint64_t)b[2] << 32 |
+	             (uint64_t)b[3] << 48;
+
+	v = (v >> 4 & UINT64_C(0x000f000f000f000f)) | (v << 8 & UINT64_C(0x0f000f000f000f00));
+	/* 10 and more reach bit 4 with 6 added, and "a" is 39 behind the digit after "9" */
+	v += ones * '0' + (((v + ones * 6) >> 4) & ones) * ('a' - '0' - 10);
+	v = htole64(v);
+	memcpy(out, &v, 8);
+}
+
 void uuid_v4(struct rng *r, char out[UUID_TEXT_SIZE])
 {
-	static const char hex[] = "0123456789abcdef";
-	uint64_t          v[2] = { rng_u64(r), rng_u64(r) };
-	uint8_t           b[16];
-	char             *p = out;
+	uint64_t v[2] = { rng_u64(r), rng_u64(r) };
+	uint8_t  b[16];
+	char     hex[32];
 
 	memcpy(b, v, sizeof(b));
 	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40); /* version 4 */
 	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80); /* variant 10 */
-	for (int i = 0; i < 16; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*p++ = '-';
-		*p++ = hex[b[i] >> 4];
-		*p++ = hex[b[i] & 15];
-	}
-	*p = 0;
+	for (int i = 0; i < 4; i++)
+		hex_8(b + i * 4, hex + i * 8);
+	memcpy(out, hex, 8);
+	memcpy(out + 9, hex + 8, 4);
+	memcpy(out + 14, hex + 12, 4);
+	memcpy(out + 19, hex + 16, 4);
+	memcpy(out + 24, hex + 20, 12);
+	out[8] = out[13] = out[18] = out[23] = '-';
+	out[36] = 0;
 }
 
 uint64_t hash_fnv1a(const void *data, size_t n)

@@ -91,6 +91,25 @@ static enum tls_step fail(struct tls_session *t)
 	return step;
 }
 
+/* SSL_get_error() looks at the queue of errors.  It is nearly always empty, and looking costs less than clearing. */
+static void errors_none(void)
+{
+	if (ERR_peek_error() != 0)
+		ERR_clear_error();
+}
+
+/* An idle connection has no record buffers, but between two records of one window they stay. */
+static void keep_buffers(struct tls_session *t, bool keep)
+{
+	if (t->keep == keep)
+		return;
+	t->keep = keep;
+	if (keep)
+		SSL_clear_mode(t->ssl, SSL_MODE_RELEASE_BUFFERS);
+	else
+		SSL_set_mode(t->ssl, SSL_MODE_RELEASE_BUFFERS);
+}
+
 static enum tls_step judge(struct tls_session *t, int rc)
 {
 	switch (SSL_get_error(t->ssl, rc)) {
@@ -287,7 +306,8 @@ enum tls_step tls_read(struct tls_session *t, void *p, uint32_t cap, uint32_t *r
 {
 	assert(t->magic == TLS_SESSION_MAGIC && t->done && !t->dead && cap > 0);
 	size_t n = 0;
-	ERR_clear_error();
+	keep_buffers(t, t->in_n > 0); /* only a read that finds the window used up may be the last */
+	errors_none();
 	int rc = SSL_read_ex(t->ssl, p, cap, &n);
 	*ret_n = (uint32_t)n;
 	if (rc == 1)
@@ -308,7 +328,8 @@ enum tls_step tls_write(struct tls_session *t, const void *p, uint32_t n, uint32
 		n = t->retry_n;
 	}
 	size_t took = 0;
-	ERR_clear_error();
+	keep_buffers(t, false);
+	errors_none();
 	int rc = SSL_write_ex(t->ssl, p, n, &took);
 	*ret_n = (uint32_t)took;
 	t->retry_n = 0;
@@ -328,7 +349,7 @@ enum tls_step tls_shutdown(struct tls_session *t)
 	assert(t->magic == TLS_SESSION_MAGIC);
 	if (!t->done || t->dead)
 		return TLS_OK;
-	ERR_clear_error();
+	errors_none();
 	int rc = SSL_shutdown(t->ssl);
 	if (rc >= 0)
 		return TLS_OK;

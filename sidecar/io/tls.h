@@ -103,6 +103,7 @@ struct tls_session {
 	uint32_t           retry_n; /* length of the write that was answered TLS_FULL */
 	uint16_t           server; /* row of the policy's session cache */
 	bool               done : 1, offered : 1, dead : 1;
+	bool               keep : 1; /* the record buffers, until the window is used up */
 	const char        *failure;
 	char               alpn[16];
 };

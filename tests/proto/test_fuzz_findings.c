@@ -26,6 +26,7 @@ Test(fuzz_findings, an_empty_string_at_no_address_is_not_computed_with)
 	uint8_t          out[512];
 
 	cr_assert_eq(chars_span_value(NULL, 0), 0);
+	cr_assert(chars_is_value(NULL, 0));
 	cr_assert_eq(chars_span_target(NULL, 0), 0);
 	cr_assert_gt(parse_response("HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", HTTP_METHOD_GET, &h), 0);
 	cr_assert_gt(h1_encode(out, sizeof(out), &h, H1_FRAME_LENGTH, H1_CONN_NOTHING), 0);

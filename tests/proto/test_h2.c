@@ -205,6 +205,38 @@ Test(h2, a_secret_is_never_indexed_and_stays_one)
 	finish(c, s);
 }
 
+/* The bytes of a request whose id was never sent before, with the rest as always. */
+static size_t request_with_id(struct peer *c, struct peer *s, const char *id)
+{
+	struct head_of  r = request("GET", "/");
+	struct pstream *ps = peer_stream(c);
+	size_t          n;
+
+	add(&r, "x-request-id", id)->id = HTTP_FIELD_X_REQUEST_ID;
+	cr_assert_eq(h2_request(&c->h, &ps->s, &r.h, true), 0);
+	n = peer_move(c, s, 0);
+	cr_assert_str_eq(value_of(&s->streams[s->n_streams - 1].head, "x-request-id"), id);
+	return n;
+}
+
+Test(h2, the_name_of_a_value_that_varies_is_spelled_out_once)
+{
+	struct peer *c = peer_new(false), *s = peer_new(true);
+	size_t       named, again;
+
+	request_with_id(c, s, "00000000");
+	request_with_id(c, s, "11111111");
+	named = request_with_id(c, s, "22222222");
+	/* frame, four pseudo fields, one byte or two that say which name, length and five bytes of value */
+	cr_assert_leq(named, 9 + 4 + 2 + 1 + 5);
+	c->h.heads = H2_NAME_AGAIN;
+	again = request_with_id(c, s, "00001111");
+	cr_assert_lt(again, named, "indexed anew: one byte says which name and that it is kept (%zu)", again);
+	cr_assert_eq(request_with_id(c, s, "22220000"), named);
+	cr_assert_eq(request_with_id(c, s, "00001111"), named, "a literal, although the table knows it");
+	finish(c, s);
+}
+
 Test(h2, cookie_crumbs_become_one_field)
 {
 	struct peer *s = peer_new(true);

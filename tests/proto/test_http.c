@@ -192,3 +192,21 @@ Test(chars, a_span_ends_at_the_first_foreign_byte_wherever_it_stands)
 		}
 	}
 }
+
+Test(chars, a_whole_string_is_judged_like_its_bytes_at_every_length)
+{
+	for (int c = 0; c < 256; c++) {
+		for (size_t n = 0; n <= 50; n++) {
+			uint8_t s[50];
+
+			memset(s, 'a', sizeof(s));
+			cr_assert(chars_is_value(s, n));
+			for (size_t at = 0; at < n; at++) {
+				s[at] = (uint8_t)c;
+				cr_assert_eq(chars_is_value(s, n), chars_is((uint8_t)c, CHARS_VALUE),
+				             "%d at %zu of %zu", c, at, n);
+				s[at] = 'a';
+			}
+		}
+	}
+}

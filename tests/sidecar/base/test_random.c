@@ -1,6 +1,7 @@
 #include "sidecar/base/random.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sidecar/base/clock.h"
@@ -61,6 +62,30 @@ Test(random, a_uuid_has_its_version_variant_and_dashes)
 
 			cr_assert(dash ? a[k] == '-' : strchr("0123456789abcdef", a[k]) != NULL);
 		}
+	}
+}
+
+Test(random, a_uuid_spells_out_what_the_generator_gave)
+{
+	struct rng r, same;
+	char       uuid[UUID_TEXT_SIZE], want[UUID_TEXT_SIZE];
+
+	rng_init_from(&r, 7);
+	rng_init_from(&same, 7);
+	for (int i = 0; i < 10000; i++) {
+		uint64_t v[2];
+		uint8_t  b[16];
+
+		v[0] = rng_u64(&same);
+		v[1] = rng_u64(&same);
+		memcpy(b, v, sizeof(b));
+		b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
+		b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
+		snprintf(want, sizeof(want),
+		         "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+		         b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+		uuid_v4(&r, uuid);
+		cr_assert_str_eq(uuid, want);
 	}
 }
 
