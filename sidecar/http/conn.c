@@ -261,6 +261,14 @@ static struct http_conn *conn_new(struct http_env *env, enum http_role role,
 	return c;
 }
 
+/* What the kernel refuses only makes death show later. */
+static void tune(const struct http_conn *c, const struct sock_opts *opts)
+{
+	static const struct sock_opts least = { .nodelay = true };
+
+	(void)sock_tune(c->stream.fd, opts ? opts : &least);
+}
+
 int http_client_open(struct http_env *env, const struct http_client_options *o,
                      struct http_conn **ret)
 {
@@ -276,6 +284,7 @@ int http_client_open(struct http_env *env, const struct http_client_options *o,
 		slab_put(env->conn_slab, c);
 		return rc;
 	}
+	tune(c, o->sock);
 	*ret = c;
 	return 0;
 }

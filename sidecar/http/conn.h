@@ -134,6 +134,7 @@ struct http_client_options {
 	socklen_t              addr_len;
 	struct tls_policy     *tls; /* NULL: plain */
 	const char            *server_name; /* kept by the caller while the connection lives */
+	const struct sock_opts *sock; /* NULL: TCP_NODELAY alone */
 	enum http_client_mode  mode;
 	const struct http_limits      *limits; /* kept by the caller while the connection lives */
 	const struct http_conn_events *ev;

@@ -212,23 +212,19 @@ static void want(int *rc, int fd, int level, int name, uint32_t value)
 
 int sock_tune(int fd, const struct sock_opts *o)
 {
-	int       domain = 0, rc = 0;
-	socklen_t len = sizeof(domain);
+	int rc = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0)
-		return -errno;
 	want(&rc, fd, SOL_SOCKET, SO_SNDBUF, o->sndbuf);
 	want(&rc, fd, SOL_SOCKET, SO_RCVBUF, o->rcvbuf);
-	if (domain != AF_INET && domain != AF_INET6)
-		return rc;
-	want(&rc, fd, IPPROTO_TCP, TCP_NODELAY, o->nodelay);
 	want(&rc, fd, SOL_SOCKET, SO_KEEPALIVE, o->keepalive_idle_s > 0);
+	want(&rc, fd, IPPROTO_TCP, TCP_NODELAY, o->nodelay);
 	want(&rc, fd, IPPROTO_TCP, TCP_KEEPIDLE, o->keepalive_idle_s);
 	want(&rc, fd, IPPROTO_TCP, TCP_KEEPINTVL, o->keepalive_interval_s);
 	want(&rc, fd, IPPROTO_TCP, TCP_KEEPCNT, o->keepalive_count);
 	want(&rc, fd, IPPROTO_TCP, TCP_USER_TIMEOUT, o->user_timeout_ms);
 	want(&rc, fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, o->notsent_lowat);
-	return rc;
+	/* a unix socket has no options of TCP; asking which it is would be one more call for each TCP socket */
+	return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
 int sock_error(int fd)

@@ -14,17 +14,6 @@
 
 enum { DISCARD_ROUNDS = 16 };
 
-/*
- * Dead upstreams: unacknowledged data is given up after a minute, silence is asked about after one.
- */
-static const struct sock_opts upstream_opts = {
-	.nodelay = true,
-	.keepalive_idle_s = 60,
-	.keepalive_interval_s = 15,
-	.keepalive_count = 4,
-	.user_timeout_ms = 60000,
-};
-
 static void stream_work(void *arg);
 static void on_received(struct engine *e, struct engine_op *op, int res);
 static void on_watched(struct engine *e, struct engine_op *op, int res);
@@ -373,7 +362,6 @@ int stream_connect(struct stream *s, const struct sockaddr *addr, socklen_t len,
 		close(fd);
 		return rc;
 	}
-	sock_tune(fd, &upstream_opts); /* without them the connection still works */
 	s->fd = fd;
 	s->state = STREAM_CONNECTING;
 	s->rx.cb = on_connected;

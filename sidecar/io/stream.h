@@ -139,7 +139,8 @@ void stream_adopt(struct stream *s, int fd);
  * Connect to an address; with policy != NULL TLS follows, checked against server_name (which the
  * caller keeps until on_open).  on_open tells the end.  No timeout in here: the caller's timer
  * calls stream_close().  0, or -errno when not even a socket could be had (EMFILE, ENFILE, ENOBUFS:
- * no TLS slab); the stream is then as after stream_init(): nothing to be closed.
+ * no TLS slab); the stream is then as after stream_init(): nothing to be closed.  Options of the socket
+ * are for the caller to set, on ->fd.
  */
 int stream_connect(struct stream *s, const struct sockaddr *addr, socklen_t len,
                    struct tls_policy *policy, const char *server_name);

@@ -12,6 +12,7 @@
 #include "sidecar/io/sock.h"
 #include "sidecar/io/tls.h"
 #include "sidecar/upstream/pool_private.h"
+#include "sidecar/upstream/upstream_private.h"
 
 enum {
 	ADDRESS_SHARES_MAX = 4, /* an address gets at least this part of what is left */
@@ -86,21 +87,18 @@ static void abandon(struct pool_dial *d)
 	http_conn_abort(pc->c);
 }
 
-static void tune(const struct upstream *up, const struct http_conn *c)
+struct sock_opts upstream_sock_opts(const struct upstream *up)
 {
 	const struct config_pool *p = &up->policy->pool;
-	uint64_t idle_s = (p->tcp_keepalive_ns + NS_PER_S - 1) / NS_PER_S;
-	struct sock_opts opts = {
+	uint32_t idle_s = (uint32_t)((p->tcp_keepalive_ns + NS_PER_S - 1) / NS_PER_S);
+
+	return (struct sock_opts){
 		.nodelay = true,
-		.keepalive_idle_s = (uint32_t)idle_s,
-		.keepalive_interval_s = (uint32_t)idle_s,
-		.keepalive_count = KEEPALIVE_PROBES,
+		.keepalive_idle_s = idle_s,
+		.keepalive_interval_s = idle_s,
+		.keepalive_count = idle_s > 0 ? KEEPALIVE_PROBES : 0,
 		.user_timeout_ms = (uint32_t)config_ms(p->tcp_user_timeout_ns),
 	};
-
-	/* What the kernel refuses only makes death show later. */
-	if (c->stream.fd >= 0)
-		(void)sock_tune(c->stream.fd, &opts);
 }
 
 static enum http_client_mode mode_of(const struct pool_dial *d)
@@ -119,6 +117,7 @@ static int open_conn(struct pool_dial *d, struct pool_conn *pc)
 {
 	struct upstream *up = d->up;
 	const union resolver_addr *addr = &up->endpoints.row[d->endpoint].addr;
+	struct sock_opts sock = upstream_sock_opts(up);
 	struct http_client_options o = {
 		.addr = &addr->any,
 		.addr_len = resolver_addr_len(addr),
@@ -126,16 +125,14 @@ static int open_conn(struct pool_dial *d, struct pool_conn *pc)
 		       : d->h1 || up->pool.h1_only ? up->tls.h1
 						   : up->tls.any,
 		.server_name = up->server_name,
+		.sock = &sock,
 		.mode = mode_of(d),
 		.limits = &up->pool.limits,
 		.ev = &pool_conn_events,
 		.owner = pc,
 	};
-	int rc = http_client_open(up->all->env.http, &o, &pc->c);
 
-	if (rc == 0)
-		tune(up, pc->c);
-	return rc;
+	return http_client_open(up->all->env.http, &o, &pc->c);
 }
 
 static struct pool_conn *conn_new(struct pool_dial *d)

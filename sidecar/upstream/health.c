@@ -8,6 +8,7 @@
 #include "sidecar/base/log.h"
 #include "sidecar/base/obj.h"
 #include "sidecar/upstream/upstream.h"
+#include "sidecar/upstream/upstream_private.h"
 
 enum {
 	HEALTH_IDLE,
@@ -121,9 +122,11 @@ static void on_timer(struct timer *t)
 static bool next_address(struct upstream *up)
 {
 	struct health *h = &up->health;
+	struct sock_opts sock = upstream_sock_opts(up);
 	struct http_client_options o = {
 		.tls = up->pool.h1_only ? up->tls.h1 : up->tls.any,
 		.server_name = up->server_name,
+		.sock = &sock,
 		.mode = up->pool.h1_only || up->policy->pool.http2 == CONFIG_HTTP2_OFF
 				? HTTP_CLIENT_H1
 			: up->policy->pool.http2 == CONFIG_HTTP2_PRIOR_KNOWLEDGE

@@ -1,6 +1,6 @@
 /*
- * sidecar/upstream/upstream_private.h - making and ending one struct upstream; upstream.c and
- * forward.c.
+ * sidecar/upstream/upstream_private.h - making and ending one struct upstream; upstream.c,
+ * forward.c, and what dial.c and health.c share.
  */
 #ifndef RHC_SIDECAR_UPSTREAM_UPSTREAM_PRIVATE_H
 #define RHC_SIDECAR_UPSTREAM_UPSTREAM_PRIVATE_H
@@ -15,6 +15,9 @@ int upstream_init(struct upstream *up, struct upstreams *all, const struct confi
 		  uint32_t index);
 void upstream_fini(struct upstream *up);
 bool upstream_idle(const struct upstream *up); /* no connection, no wait, no check */
+
+/* What pool.tcp_* say, for a connection of this upstream. */
+struct sock_opts upstream_sock_opts(const struct upstream *up);
 
 void upstream_forward_free(struct upstream *up);
 

@@ -1,5 +1,6 @@
 /* sidecar/upstream/pool.h over loopback listeners. */
 #include <criterion/criterion.h>
+#include <netinet/tcp.h>
 
 #include "caller.h"
 #include "dns_server.h"
@@ -67,6 +68,57 @@ Test(pool, a_connection_is_made_and_used_again)
 	cr_assert_eq(world_counter(up, RHC_CTR_connect_ok), 1);
 	cr_assert_eq(pool_counts(up).idle, 1);
 	cr_assert_eq(pool_counts(up).messages, 0);
+}
+
+/* The option of the one connection there is. */
+static int tcp_option(const struct call *c, int level, int name)
+{
+	int v = 0;
+	socklen_t len = sizeof(v);
+
+	cr_assert_eq(getsockopt(c->m->conn->stream.fd, level, name, &v, &len), 0);
+	return v;
+}
+
+static void hold_one(struct call *c)
+{
+	origin.hold = true;
+	take(c);
+	cr_assert(rig_until(&world.rig, &c->got, 3000));
+}
+
+static void let_go(struct call *c)
+{
+	origin.hold = false;
+	rig_for(&world.rig, 20);
+	origin_answer(&origin, 0);
+	cr_assert(rig_until(&world.rig, &c->done, 3000));
+}
+
+Test(pool, a_connection_has_the_tcp_options_of_the_configuration)
+{
+	struct call c;
+
+	begin("    pool: {tcp_keepalive: 17s, tcp_user_timeout: 23s}\n");
+	hold_one(&c);
+	cr_assert_eq(tcp_option(&c, IPPROTO_TCP, TCP_NODELAY), 1);
+	cr_assert_eq(tcp_option(&c, SOL_SOCKET, SO_KEEPALIVE), 1);
+	cr_assert_eq(tcp_option(&c, IPPROTO_TCP, TCP_KEEPIDLE), 17);
+	cr_assert_eq(tcp_option(&c, IPPROTO_TCP, TCP_KEEPINTVL), 17);
+	cr_assert_eq(tcp_option(&c, IPPROTO_TCP, TCP_USER_TIMEOUT), 23000);
+	let_go(&c);
+}
+
+Test(pool, tcp_options_that_are_off_stay_off)
+{
+	struct call c;
+
+	begin("    pool: {tcp_keepalive: off, tcp_user_timeout: off}\n");
+	hold_one(&c);
+	cr_assert_eq(tcp_option(&c, IPPROTO_TCP, TCP_NODELAY), 1);
+	cr_assert_eq(tcp_option(&c, SOL_SOCKET, SO_KEEPALIVE), 0);
+	cr_assert_eq(tcp_option(&c, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+	let_go(&c);
 }
 
 Test(pool, the_connection_used_last_is_used_next)
