@@ -47,7 +47,8 @@ enum {
 	H2_WINDOW_MIN = 16 * 1024,
 	H2_WINDOW_MAX = 16 * 1024 * 1024,
 	H2_UNREAD_MAX = 64, /* h2_backlog() beyond which the peer should not be read */
-	H2_NAME_AGAIN = 256, /* heads after which names of values that vary are indexed anew */
+	H2_NAME_AGAIN = 256, /* heads after which names of values that vary are indexed anew, when */
+	H2_TABLE_FULL = 3072, /* bytes are in the table of 4096 (RFC 7541 §4.1) */
 };
 extern const char h2_preface[H2_PREFACE_LEN];
 

@@ -22,12 +22,19 @@ struct block {
 	char       status[3];
 };
 
+/* Then entries have been pushed out; before, nothing is. */
+static bool table_is_full(const struct h2 *h)
+{
+	return !h->broken &&
+	       nghttp2_session_get_hd_deflate_dynamic_table_size(h->session) > H2_TABLE_FULL;
+}
+
 /* Not by an initializer: that would clear the whole array for each head. */
 static void block_begin(struct h2 *h, struct block *b)
 {
 	b->n = 0;
 	b->bytes = 0;
-	if (h->heads++ % H2_NAME_AGAIN == 0)
+	if (++h->heads % H2_NAME_AGAIN == 0 && table_is_full(h))
 		h->named = 0;
 }
 
@@ -84,7 +91,7 @@ _Static_assert(HTTP_FIELD_COUNT <= 64, "a bit for each in h2.named");
 
 /*
  * New with each message: in the HPACK table it would only push out what comes again.  But the first one goes
- * there, now and then (H2_NAME_AGAIN heads), because then the others need not spell out the name.
+ * there, because then the others need not spell out the name; again when it may have been pushed out itself.
  */
 static bool is_literal_now(struct h2 *h, enum http_field_id id)
 {
