@@ -110,6 +110,8 @@ static void up_on_sent(struct message *m, uint32_t n, bool all)
 		exch_goto(e, EXCH_WAIT);
 		e->phases[PHASE_SEND] += now - e->attempt_ns;
 		exch_arm(e);
+	} else if (e->state == EXCH_SEND && !e->body.complete && !attempt_unsent(e)) {
+		exch_turn_of(e, &e->down_ns);
 	}
 }
 
@@ -222,6 +224,8 @@ static void answer_done(struct exchange *e)
 
 	e->phases[PHASE_RECEIVE] += exch_now(e) - e->head_ns;
 	attempt_verdict(e, counts ? RHC_ERR_status : RHC_ERR_none, e->verdict_status);
+	if (!e->down->out_unsent)
+		e->down_ns = exch_now(e);
 	exch_goto(e, EXCH_FLUSH);
 	attempt_let_go(e);
 	body_fini(&e->body);
@@ -271,6 +275,7 @@ static void up_on_body(struct message *m, struct slice data)
 	struct exchange *e = m->owner;
 	uint64_t limit;
 	uint32_t n = data.n;
+	bool idle;
 
 	OBJ_CHECK(e, EXCHANGE_MAGIC);
 	if (e->up_discard) {
@@ -289,7 +294,10 @@ static void up_on_body(struct message *m, struct slice data)
 		exch_fail(e, RHC_ERR_response_body_too_large);
 		return;
 	}
+	idle = !e->down->out_unsent;
 	message_send_body(e->down, data);
+	if (idle && e->down->out_unsent)
+		exch_turn_of(e, &e->down_ns);
 }
 
 static void up_on_end(struct message *m, struct http_head *trailers)

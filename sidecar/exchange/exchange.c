@@ -211,8 +211,11 @@ static void down_on_sent(struct message *m, uint32_t n, bool all)
 	OBJ_CHECK(e, EXCHANGE_MAGIC);
 	e->down_ns = exch_now(e);
 	e->bytes_sent += n;
-	if (n && e->state == EXCH_RELAY && e->up)
+	if (n && e->state == EXCH_RELAY && e->up) {
 		message_consume(e->up, n);
+		if (!m->out_unsent)
+			exch_turn_of(e, &e->progress_ns);
+	}
 	if (all && (e->state == EXCH_FLUSH || e->state == EXCH_REPLY))
 		exch_finish(e);
 }
@@ -246,6 +249,7 @@ void exch_reply(struct exchange *e, enum rhc_error err)
 
 	e->error = (uint8_t)err;
 	e->own_reply = true;
+	e->down_ns = exch_now(e);
 	exch_goto(e, EXCH_REPLY);
 	exch_arm(e);
 	if (e->upstream && log_on(LOG_CORE, LOG_DEBUG)) {
@@ -367,6 +371,18 @@ void exch_arm(struct exchange *e)
 		timer_set(e->env->http->timers, &e->timer, due);
 	else
 		timer_disarm(&e->timer);
+}
+
+void exch_turn_of(struct exchange *e, uint64_t *since_ns)
+{
+	uint64_t due;
+
+	*since_ns = exch_now(e);
+	if (e->state != EXCH_SEND && e->state != EXCH_RELAY)
+		return;
+	due = state_due(e);
+	if (due < e->timer.due_ns)
+		exch_arm(e);
 }
 
 static void app_is_slow(struct exchange *e)

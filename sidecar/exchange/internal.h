@@ -16,6 +16,12 @@ void exch_goto(struct exchange *e, enum exch_state to);
 /* Arm the timer for the state the exchange is in. */
 void exch_arm(struct exchange *e);
 
+/*
+ * From now on it is the other side we wait for: its time, e->progress_ns or e->down_ns, begins, and may be over before what
+ * the timer was set to.  A side must neither be charged for the time of the other nor hide behind it.
+ */
+void exch_turn_of(struct exchange *e, uint64_t *since_ns);
+
 /* Answer by ourselves; no attempt is under way. */
 void exch_reply(struct exchange *e, enum rhc_error err);
 

@@ -5,6 +5,7 @@ import socket
 import struct
 import time
 
+import hpack
 import pytest
 
 from lib import hostile, parallel
@@ -17,6 +18,7 @@ from lib.wait import until
 
 MIB = 1 << 20
 GET = b"GET / HTTP/1.1\r\nHost: orders\r\n\r\n"
+REQUEST = b"POST %b HTTP/1.1\r\nHost: orders\r\nContent-Length: 10\r\n\r\n"
 PER_CONNECTION_MAX = 3 * 1024  # bytes of a worker for one that waits; struct http_conn is 1 KiB
 
 
@@ -37,6 +39,14 @@ def served(one, seconds=3):
 
 def nobody_is_connected(one):
     until("every connection is gone", 5, lambda: sum(w["connections"] for w in one.ctl("workers").json["items"]) == 0)
+
+
+def with_listener(one, **changed):
+    """The same one, started anew with other limits of its listener."""
+    one.stop()
+    one.config["listeners"][0].update(changed)
+    one.start()
+    return one
 
 
 # ---- slow ----
@@ -72,6 +82,103 @@ def test_a_slow_body_holds_its_own_slot_and_nobody_else(sidecar, origin):
         connection.reset()
     quiet(one)
 
+
+# ---- whose turn it is ----
+
+@pytest.mark.parametrize("version", ["http/1.1", "http/2"])
+def test_a_body_that_stops_is_answered_408_at_idle_timeout_also_when_timeout_write_is_longer(version, sidecar, origin):
+    one = with_listener(sidecar({"orders": origin.url}, defaults={"timeout": {"write": 60}}), idle_timeout="1s")
+    began = time.monotonic()
+    if version == "http/2":
+        client = H2Client(one)
+        stream, data = client.request(end=False, block=client.block(b"POST", b"/sha", b"orders"))
+        client.send(data + frame(hostile.DATA, 0, stream, b"x"))
+        status = dict(hpack.Decoder().decode(client.until(hostile.HEADERS)[3]))[":status"]
+        client.raw.close()
+    else:
+        with one.connect() as connection:
+            connection.send(REQUEST % b"/sha" + b"x")
+            status = str(connection.read().status)
+    assert status == "408" and 0.9 < time.monotonic() - began < 30
+    quiet(one)
+
+
+def test_an_upstream_that_stalls_behind_a_slow_reader_meets_timeout_read_and_not_idle_timeout(sidecar):
+    stalls = hostile.Upstream(lambda c: (c.head(), c.send(
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (20 * MIB) + bytes(10 * MIB)), c.wait_end()))
+    try:
+        one = with_listener(sidecar({"orders": stalls.url}, defaults={"timeout": {"read": 1}, "retry": {"max_attempts": 1}}),
+                            idle_timeout="60s")
+        with one.connect() as connection:
+            connection.request("GET", "/", host="orders")
+            time.sleep(2.5)  # longer than timeout.read: the sidecar waits for us, and asks again at idle_timeout
+            began = time.monotonic()
+            with pytest.raises(Incomplete):
+                connection.read()
+        assert time.monotonic() - began < 30
+        line = until("it is logged", 5, one.access_lines)[0]
+        assert (line["response_code_details"], line["response_flags"]) == ("body_timeout", "UT"), line
+        quiet(one)
+    finally:
+        stalls.stop()
+
+
+def test_an_app_is_not_late_for_the_time_it_had_to_wait_itself(sidecar):
+    """The answer comes long after idle_timeout, all at once, and the app takes a moment to read it."""
+    late = hostile.Upstream(lambda c: (c.head(), time.sleep(2), c.send(
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 * MIB) + bytes(8 * MIB))))
+    try:
+        one = with_listener(sidecar({"orders": late.url}), idle_timeout="1s")
+        with one.connect() as connection:
+            connection.request("GET", "/", host="orders")
+            time.sleep(2.6)
+            assert len(connection.read().body) == 8 * MIB
+        quiet(one)
+    finally:
+        late.stop()
+
+
+@pytest.mark.parametrize("how, data", [
+    ("half a preface", hostile.PREFACE[:10]), ("a preface and nothing", hostile.PREFACE),
+    ("HEADERS without END_HEADERS", hostile.PREFACE + hostile.settings() + frame(hostile.HEADERS, 0, 1, b"\x82")),
+    ("half a HEADERS frame", hostile.PREFACE + hostile.settings() + frame(hostile.HEADERS, 5, 1, H2Client.HEAD)[:12])])
+def test_a_slow_head_over_http_2_ends_its_connection_at_header_timeout(how, data, sidecar, origin):
+    one = with_listener(sidecar({"orders": origin.url}), header_timeout="500ms", idle_timeout="60s")
+    with one.connect(timeout=20) as connection:
+        began = time.monotonic()
+        connection.send(data)
+        while connection.socket.recv(65536):
+            pass
+        assert 0.4 < time.monotonic() - began < 30
+    served(one)
+    quiet(one)
+
+
+def test_one_stalled_stream_among_a_hundred_holds_nobody_else_up(sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={"bulkhead": {"max_concurrency": 100}, "pool": {"max_connections": 128}})
+    client, window = H2Client(one), struct.pack("!I", 1 << 30)
+    client.send(frame(hostile.WINDOW_UPDATE, 0, 0, window))
+    stalled, data = client.request(block=client.block(b"GET", b"/bytes/1000000", b"orders"))
+    running = {}
+    for _ in range(99):
+        stream, more = client.request(block=client.block(b"GET", b"/bytes/200000", b"orders"))
+        running[stream], data = 0, data + more
+    client.send(data)
+    behind = 0
+    while any(got < 200000 for got in running.values()):
+        kind, _, stream, payload = client.until(hostile.DATA, hostile.RST, hostile.GOAWAY)
+        assert kind == hostile.DATA
+        if stream == stalled:
+            behind += len(payload)
+        else:
+            running[stream] += len(payload)
+            client.send(frame(hostile.WINDOW_UPDATE, 0, stream, struct.pack("!I", len(payload))) if payload else b"")
+    assert behind == 65535, "what its window allowed, and not more"
+    client.send(frame(hostile.WINDOW_UPDATE, 0, stalled, window))
+    while behind < 1000000:
+        behind += len(client.until(hostile.DATA)[3])
+    client.raw.close()
+    quiet(one)
 
 # ---- many ----
 
@@ -269,8 +376,6 @@ def test_a_flood_of_frames_from_a_caller_ends_its_connection(flood, sidecar, ori
 
 
 # ---- gone ----
-
-REQUEST = b"POST %b HTTP/1.1\r\nHost: orders\r\nContent-Length: 10\r\n\r\n"
 
 
 @pytest.mark.parametrize("state, script", [
