@@ -270,7 +270,7 @@ def test_readers_that_do_not_read_do_not_take_the_buffers_of_others(sidecar, ori
         connection.send(b"GET /bytes/8000000 HTTP/1.1\r\nHost: orders\r\n\r\n")
     until("all are in flight", 10, lambda: one.metrics().sum("rhc_requests_in_flight", upstream="orders") == 150)
     for _ in range(20):
-        assert one.call("orders", "GET", "/bytes/100000", timeout=10).status == 200
+        assert one.call("orders", "GET", "/bytes/100000", timeout=40).status == 200
     for connection in slow:
         connection.reset()
     until("it serves again", 10, lambda: one.call("orders", "GET", "/", timeout=5).status == 200)
