@@ -206,7 +206,7 @@ int h2_pump(struct h2 *h)
 	if (h->broken)
 		return -EPROTO;
 	h->pumping = true;
-	while (h->conf.ev->room(h->conf.arg)) {
+	while (h->conf.ev->room(h->conf.arg, false)) {
 		n = lib_send(h->session, &p);
 		if (n <= 0)
 			break;

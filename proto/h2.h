@@ -109,10 +109,11 @@ struct h2_stream {
 
 struct h2_events {
 	/*
-	 * Output, from h2_pump().  room: may a DATA frame follow now?  false ends the pump until
-	 * the next call.
+	 * Output, from h2_pump().  room: may a frame follow now, may a DATA frame?  false ends the
+	 * pump until the next call.  Other frames go before DATA, so what stops DATA alone never
+	 * holds up GOAWAY.
 	 */
-	bool (*room)(void *arg);
+	bool (*room)(void *arg, bool data);
 	void (*out)(void *arg, const uint8_t *p, size_t n);
 	void (*out_body)(void *arg, struct h2_stream *s, uint32_t n);
 	/* Markers behind what was appended: the (final or interim) head; END_STREAM. */

@@ -350,21 +350,21 @@ static int send_data(nghttp2_session *session, nghttp2_frame *f, const uint8_t *
 {
 	struct h2        *h = arg;
 	struct h2_stream *s = stream_of(h, f->hd.stream_id);
-	uint32_t          whole;
+	bool              whole;
 
 	(void)session;
 	(void)source;
 	if (!s)
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-	if (!h->conf.ev->room(h->conf.arg))
+	if (!h->conf.ev->room(h->conf.arg, true))
 		return NGHTTP2_ERR_WOULDBLOCK;
 	assert(f->data.padlen == 0 && s->out_ready >= length);
-	whole = s->out_ready == length ? H2_FLOOD_CREDIT_FRAME : 0;
+	whole = s->out_ready == length;
 	h->conf.ev->out(h->conf.arg, head, 9);
 	if (length > 0) {
 		s->out_ready -= (uint32_t)length;
 		h->conf.ev->out_body(h->conf.arg, s, (uint32_t)length);
-		h2_flood_credit(&h->flood, (uint32_t)length / H2_FLOOD_BYTES_PER_TOKEN + whole);
+		h2_flood_credit_data(&h->flood, (uint32_t)length, whole);
 	}
 	return CALLBACK_OK;
 }

@@ -41,3 +41,12 @@ bool h2_flood_charge(struct h2_flood *f, enum h2_flood_cause cause, uint64_t now
 	f->tokens -= prices[cause];
 	return true;
 }
+
+void h2_flood_credit_data(struct h2_flood *f, uint32_t n, bool whole)
+{
+	uint32_t frame = H2_FLOOD_CREDIT_FRAME;
+
+	if (!whole && n < H2_FLOOD_FRAME_BYTES)
+		frame = n * H2_FLOOD_CREDIT_FRAME / H2_FLOOD_FRAME_BYTES;
+	h2_flood_credit(f, n / H2_FLOOD_BYTES_PER_TOKEN + frame);
+}

@@ -46,13 +46,15 @@ enum {
 	/*
 	 * A receiver of much data sends WINDOW_UPDATE, and gRPC's bandwidth estimation PING, in
 	 * proportion to the bytes it gets, and simple ones send WINDOW_UPDATE twice for each frame.
-	 *  So bytes pay, and a small frame pays when it carried all there was; one cut off by the
-	 *  window does not, or windows of one byte (CVE-2019-9511) would
-	 * pay for themselves.  A completed exchange pays for what it needs; one that was reset pays
-	 * nothing, so rapid resets have no income.
+	 * So bytes pay, and a frame pays for an update of both windows when it carried all there
+	 * was.  One cut off by the window does so from FRAME_BYTES on, and a smaller one for its
+	 * part, or windows of one byte (CVE-2019-9511) would pay for themselves.  A completed
+	 * exchange pays for what it needs; one that was reset pays nothing, so rapid resets have no
+	 * income.
 	 */
 	H2_FLOOD_BYTES_PER_TOKEN = 512,
 	H2_FLOOD_CREDIT_FRAME = 10,
+	H2_FLOOD_FRAME_BYTES = 256,
 	H2_FLOOD_CREDIT_DONE = 10,
 };
 
@@ -64,5 +66,7 @@ struct h2_flood {
 void h2_flood_init(struct h2_flood *f, uint64_t now_ms);
 bool h2_flood_charge(struct h2_flood *f, enum h2_flood_cause cause, uint64_t now_ms);
 void h2_flood_credit(struct h2_flood *f, uint32_t tokens);
+/* A DATA frame of n bytes was sent; whole: there was no more to send. */
+void h2_flood_credit_data(struct h2_flood *f, uint32_t n, bool whole);
 
 #endif

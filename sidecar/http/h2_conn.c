@@ -150,6 +150,49 @@ static void last_words(struct h2_conn *hc)
 		(void)h2_pump(&hc->h2);
 }
 
+/*
+ * GOAWAY is queued and the messages were told.  failed: RFC 9113 §5.4.1, the peer is not waited for
+ * longer than it takes.
+ */
+static void finish(struct h2_conn *hc, const char *why, bool failed)
+{
+	struct http_conn *c = hc->c;
+
+	if (c->closing || hc->lingering) /* by a handler */
+		return;
+	if (!failed && c->role == HTTP_CLIENT) {
+		http_conn_close(c, why);
+		return;
+	}
+	hc->lingering = true;
+	hc->patient = !failed;
+	if (!c->why)
+		c->why = why;
+	stream_shutdown(&c->stream);
+	timer_set_in(c->env->timers, &c->timer, H2_LINGER_NS);
+	stream_want(&c->stream, true, true);
+}
+
+/* Bytes behind the end. */
+static void drop(struct h2_conn *hc, uint32_t n)
+{
+	hc->dropped += n;
+	if (hc->lingering && hc->dropped > H2_LINGER_MAX && stream_queued(&hc->c->stream) == 0)
+		http_conn_reset(hc->c, NULL);
+}
+
+void h2_conn_linger_due(struct h2_conn *hc)
+{
+	struct http_conn *c = hc->c;
+
+	if (c->closing || !hc->patient || stream_queued(&c->stream) == 0) {
+		http_conn_reset(c, NULL);
+		return;
+	}
+	hc->patient = false; /* the end of an answer has not left yet */
+	timer_set_in(c->env->timers, &c->timer, HTTP_CLOSE_NS);
+}
+
 void h2_conn_close(struct h2_conn *hc, enum message_error err, const char *why)
 {
 	if (hc->c->closing)
@@ -159,7 +202,7 @@ void h2_conn_close(struct h2_conn *hc, enum message_error err, const char *why)
 	if (hc->c->closing) /* by a handler */
 		return;
 	h2_conn_fail(hc, err);
-	http_conn_close(hc->c, why);
+	finish(hc, why, false);
 }
 
 /* The peer broke the protocol or flooded us, or memory is out. */
@@ -172,7 +215,7 @@ static void session_failed(struct h2_conn *hc, int err)
 		return;
 	why = err == -ENOMEM ? "out of memory for HTTP/2" : h2_failure(&hc->h2);
 	h2_conn_fail(hc, err == -ENOMEM ? MESSAGE_E_OVERLOAD : MESSAGE_E_PROTOCOL);
-	http_conn_close(hc->c, why ? why : "HTTP/2 session failed");
+	finish(hc, why ? why : "HTTP/2 session failed", true);
 }
 
 /* Both sides have said everything: close, in order. */
@@ -193,7 +236,7 @@ static void close_when_over(struct h2_conn *hc)
 	 * followed by the last
 	 */
 	h2_conn_fail(hc, h2_failure(&hc->h2) ? MESSAGE_E_PROTOCOL : MESSAGE_E_RESET);
-	http_conn_close(c, h2_failure(&hc->h2));
+	finish(hc, h2_failure(&hc->h2), h2_failure(&hc->h2) != NULL);
 }
 
 void h2_conn_free(struct http_conn *c)
@@ -247,6 +290,7 @@ void h2_conn_data(struct http_conn *c, struct slice s)
 
 	if (hc->dead || c->closing) {
 		slice_drop(s);
+		drop(hc, s.n);
 		return;
 	}
 	hc->rx = s.buf;
@@ -286,6 +330,10 @@ void h2_conn_eof(struct http_conn *c, enum stream_error err)
 {
 	struct h2_conn *hc = conn_of(c);
 
+	if (hc->lingering && !c->closing) {
+		c->err = STREAM_OK; /* how the peer takes it is no news */
+		http_conn_close(c, NULL);
+	}
 	if (hc->dead)
 		return;
 	h2_conn_fail(hc, error_of(err));

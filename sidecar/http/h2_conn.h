@@ -20,6 +20,10 @@
  * Bounds      H2_QUEUE_MAX bytes of frames in the byte stream; nothing is read while replies pile
  *             up (a peer that does not read gets no work done); streams are counted until released,
  *             not until reset.
+ * Ends        A session that failed, and every one of a server, says GOAWAY and FIN, and what still
+ *             comes is dropped, H2_LINGER_MAX bytes or a second, before RST: a plain close would
+ *             turn bytes in flight into RST, which may overtake GOAWAY and the end of an answer,
+ *             or leave a peer that still sends before a window that stays shut.
  * Drain       Server: GOAWAY with the highest id, a PING, and on its return the final GOAWAY; then
  *             the connection closes with its last message.  Client: no new messages, closes with
  *             the last.
@@ -34,6 +38,7 @@
 enum {
 	H2_QUEUE_MAX = 64 * 1024, /* bytes in the byte stream beyond which the pump waits */
 	H2_CONN_NOTSENT_MAX = 128 * 1024, /* bytes a client leaves to the kernel unsent */
+	H2_LINGER_MAX = 2 * 1024 * 1024, /* bytes dropped behind FIN: who sends more gets RST */
 	H2_CONN_WINDOW_FACTOR = 4, /* connection window in stream windows */
 	H2_CONN_WINDOW_MAX = 512 * 1024, /* a stream window: bounds a message's slices */
 };

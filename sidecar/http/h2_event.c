@@ -11,11 +11,13 @@
 
 /* --- output --- */
 
-static bool ev_room(void *arg)
+/* Replies are bounded by not reading on (H2_REPLIES_MAX), heads by the messages there may be. */
+static bool ev_room(void *arg, bool data)
 {
 	struct h2_conn *hc = arg;
 
-	return stream_queued(&hc->c->stream) < H2_QUEUE_MAX && h2_marks_room(&hc->marks);
+	return h2_marks_room(&hc->marks, data) &&
+	       (!data || stream_queued(&hc->c->stream) < H2_QUEUE_MAX);
 }
 
 static void ev_out(void *arg, const uint8_t *p, size_t n)

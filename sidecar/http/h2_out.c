@@ -125,9 +125,9 @@ static struct h2_mark *mark_new(struct h2_marks *q, struct h2_msg *m)
 	return k;
 }
 
-bool h2_marks_room(const struct h2_marks *q)
+bool h2_marks_room(const struct h2_marks *q, bool data)
 {
-	return q->n + H2_MARKS_SPARE <= H2_MARKS;
+	return q->n + (data ? H2_MARKS_SPARE : 1) <= H2_MARKS;
 }
 
 void h2_marks_frame(struct h2_marks *q, uint32_t n)

@@ -23,10 +23,11 @@ enum {
 	H2_GATHER_MAX = BUF_LARGE_SIZE / 4, /* a smaller slice pins much more than it holds */
 	H2_HELD_LOOSE = 4, /* inbound slices held before small ones are gathered */
 	H2_MARKS = 128, /* frames queued and not yet sent, a power of two */
-	H2_MARKS_SPARE = 4, /* one call of the codec adds fewer */
+	H2_MARKS_SPARE = 16, /* that DATA leaves to heads without a body; a frame adds one at most */
 	H2_REPLIES_MAX = 32 * 1024, /* frames but DATA queued, beyond which nothing is read */
 };
 #define H2_DRAIN_NS NS_PER_S /* the round trip of a graceful end, at most */
+#define H2_LINGER_NS NS_PER_S /* between FIN and RST */
 
 /* Slices in order.  What is in them has been told to the codec and not yet put on the wire. */
 struct h2_slices {
@@ -79,6 +80,7 @@ struct h2_conn {
 	struct engine_deferred work;
 	struct list            msgs;
 	uint32_t               n_msgs; /* with those that were released and still drain */
+	uint32_t               dropped; /* bytes behind the end */
 	struct buf            *rx; /* of what is being fed */
 	uint64_t               rx_bytes;
 	uint64_t               rx_ns; /* when something last came */
@@ -87,6 +89,8 @@ struct h2_conn {
 	uint64_t               drain_ns; /* server: the final GOAWAY is sent at the latest */
 	bool                   want : 1, large : 1;
 	bool                   dead : 1; /* the session takes no more calls but h2_detach() */
+	bool                   lingering : 1; /* dead, FIN follows what is queued; what comes is dropped */
+	bool                   patient : 1; /* lingering may be prolonged once, for what is queued */
 	bool                   gone : 1; /* the byte stream is closed and the session freed */
 	bool                   drained : 1; /* the final GOAWAY was asked for */
 	bool                   losses : 1; /* a message has something to report */
@@ -105,6 +109,8 @@ void h2_conn_kick(struct h2_conn *hc); /* pump at the end of the turn */
 void h2_conn_fail(struct h2_conn *hc, enum message_error err);
 /* GOAWAY, what is queued, FIN.  Messages that are open get err. */
 void h2_conn_close(struct h2_conn *hc, enum message_error err, const char *why);
+/* The timer of a connection that lingers. */
+void h2_conn_linger_due(struct h2_conn *hc);
 void h2_conn_goodbye(struct h2_conn *hc); /* final GOAWAY; closes with the last message */
 void h2_conn_finish(struct h2_conn *hc); /* gone, and the last message was released */
 
@@ -141,7 +147,7 @@ bool         h2_slices_put(struct h2_slices *q, struct buf_pool *bufs, struct sl
 struct slice h2_slices_take(struct h2_slices *q, uint32_t n_max); /* the first, or n_max of it */
 uint32_t     h2_slices_drop(struct h2_slices *q); /* all; how many bytes that were */
 
-bool h2_marks_room(const struct h2_marks *q);
+bool h2_marks_room(const struct h2_marks *q, bool data); /* for a frame, for a DATA frame */
 void h2_marks_frame(struct h2_marks *q, uint32_t n);
 void h2_marks_body(struct h2_marks *q, struct h2_msg *m, uint32_t n);
 void h2_marks_end(struct h2_marks *q, struct h2_msg *m);

@@ -97,6 +97,10 @@ void h2_conn_timeout(struct http_conn *c)
 
 	OBJ_CHECK(hc, H2_CONN_MAGIC);
 	now = h2_now(hc);
+	if (hc->lingering) {
+		h2_conn_linger_due(hc);
+		return;
+	}
 	if (c->closing) { /* what is queued does not leave */
 		stream_abort(&c->stream);
 		return;

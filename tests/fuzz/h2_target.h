@@ -56,11 +56,11 @@ static void h2f_note(struct h2f *f, const char *what, int32_t id, uint64_t more)
 	f->trace = fuzz_hash(f->trace, &more, sizeof(more));
 }
 
-static bool h2f_room(void *arg)
+static bool h2f_room(void *arg, bool data)
 {
 	struct h2f *f = arg;
 
-	return f->room && f->n_out < H2F_OUT / 2;
+	return (f->room || !data) && f->n_out < H2F_OUT / 2;
 }
 
 static void h2f_out(void *arg, const uint8_t *p, size_t n)

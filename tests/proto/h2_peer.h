@@ -73,11 +73,11 @@ static inline struct pstream *peer_stream(struct peer *p)
 
 #define PSTREAM(sp) ((struct pstream *)(void *)((char *)(sp) - offsetof(struct pstream, s)))
 
-static inline bool peer_room(void *arg)
+static inline bool peer_room(void *arg, bool data)
 {
 	struct peer *p = arg;
 
-	return p->n_out < p->room;
+	return !data || p->n_out < p->room;
 }
 
 static inline void peer_out(void *arg, const uint8_t *b, size_t n)

@@ -588,6 +588,36 @@ Test(h2_strict, a_receiver_that_updates_both_windows_for_each_small_frame_is_no_
 	peer_free(s);
 }
 
+/* RFC 9113 §6.9: each of them opens what it has read, in both windows, and there is more to send. */
+Test(h2_strict, a_receiver_with_a_small_window_is_no_flood)
+{
+	static const uint32_t windows[] = { 256, 512, 1024, 4096 };
+
+	for (size_t w = 0; w < sizeof(windows) / sizeof(windows[0]); w++) {
+		struct peer *s = peer_new(true);
+		struct raw  *r = raw_new();
+		uint32_t     size = windows[w];
+		uint8_t      iv[6] = { 0, 4, 0, 0, (uint8_t)(size >> 8), (uint8_t)size };
+		uint8_t      p[4] = { 0, 0, (uint8_t)(size >> 8), (uint8_t)size };
+
+		s->on_head = answer_much;
+		raw_preface(r);
+		raw_frame(r, NGHTTP2_SETTINGS, 0, 0, iv, 6);
+		raw_get(r, 1, true);
+		for (int i = 0; i < 20000; i++) {
+			raw_give(r, s);
+			peer_pump(s);
+			s->n_out = 0;
+			raw_frame(r, NGHTTP2_WINDOW_UPDATE, 0, 1, p, 4);
+			raw_frame(r, NGHTTP2_WINDOW_UPDATE, 0, 0, p, 4);
+		}
+		cr_assert_eq(s->feed_err, 0, "%u", size);
+		cr_assert_eq(s->streams[0].sent, 20000 * size, "%u", size);
+		raw_free(r);
+		peer_free(s);
+	}
+}
+
 Test(h2_strict, replies_nobody_reads_end_the_session)
 {
 	struct peer *s = peer_new(true);

@@ -27,10 +27,11 @@ class H2Client:
         return b"".join(field(name, value) for name, value in [*pseudo, *fields])
 
     def send(self, data):
+        """False when the sidecar has ended the connection; to be left waiting by it is an error."""
         try:
             self.raw.send(data)
             return True
-        except OSError:
+        except ConnectionError:
             return False
 
     def until(self, *kinds):

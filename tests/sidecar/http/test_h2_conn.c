@@ -535,9 +535,12 @@ Test(h2_conn, after_as_many_requests_as_allowed_the_connection_drains)
 Test(h2_conn, an_idle_connection_ends_after_its_time)
 {
 	EACH_ENGINE (r) {
+		struct ex *x;
+
+		rig_pair(r); /* which may take longer than that */
 		r->server_limits.idle_timeout_ns = 50 * NS_PER_MS;
-		rig_pair(r);
-		RIG_UNTIL(r, r->closed == 1 && r->s_closed == 1);
+		x = rig_ask(r, "GET", "/size/10", UINT64_MAX);
+		RIG_UNTIL(r, x->m == NULL && r->closed == 1 && r->s_closed == 1);
 		cr_expect_eq(r->closed_err, STREAM_OK);
 		cr_expect_str_eq(r->s_closed_text, "idle timeout");
 		cr_expect_eq(r->draining, 1);
@@ -606,6 +609,123 @@ Test(h2_conn, a_head_that_does_not_become_complete_times_out)
 		cr_assert_eq(send(fd, begun, sizeof(begun), 0), (ssize_t)sizeof(begun));
 		RIG_UNTIL(r, r->s_closed == 1);
 		cr_expect_str_eq(r->s_closed_text, "header timeout");
+		close(fd);
+	}
+}
+
+/* A client of bytes, with a small window of TCP. */
+static int raw_client(struct rig *r)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)r->port),
+		                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int                fd = socket(AF_INET, SOCK_STREAM, 0), small = 4096;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+/* What a peer reads until the end; -errno of the last recv, or 0 for FIN.  The rig turns meanwhile. */
+static int read_to_the_end(struct rig *r, int fd, uint8_t *out, size_t cap, size_t *n)
+{
+	for (;;) {
+		ssize_t k = recv(fd, out + *n, cap - *n, MSG_DONTWAIT);
+
+		if (k == 0)
+			return 0;
+		if (k < 0 && errno != EAGAIN)
+			return -errno;
+		if (k > 0)
+			*n += (size_t)k;
+		cr_assert_lt(*n, cap);
+		rig_turn(r);
+	}
+}
+
+/* Is there a GOAWAY with this code among whole frames? */
+static bool has_goaway(const uint8_t *p, size_t n, uint8_t code)
+{
+	for (size_t at = 0; at + 9 <= n;) {
+		size_t len = (size_t)p[at] << 16 | (size_t)p[at + 1] << 8 | p[at + 2];
+
+		if (p[at + 3] == 7 && at + 17 <= n)
+			return p[at + 16] == code;
+		at += 9 + len;
+	}
+	return false;
+}
+
+/* RFC 9113 §5.4.1.  A plain close would be RST, which throws away what the peer has not read. */
+Test(h2_conn, goaway_reaches_a_peer_that_goes_on_sending_after_its_error)
+{
+	EACH_ENGINE (r) {
+		static const uint8_t begun[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 6, 0, 0, 0, 0, 0, 1 };
+		static uint8_t       more[65536], got[65536];
+		int                  fd = raw_client(r);
+		size_t               n = 0, sent = 0;
+
+		cr_assert_eq(send(fd, h2_preface, H2_PREFACE_LEN, 0), H2_PREFACE_LEN);
+		cr_assert_eq(send(fd, begun, sizeof(begun), 0), (ssize_t)sizeof(begun));
+		/* well within H2_LINGER_MAX, and only then is anything read */
+		while (sent < 16 * sizeof(more)) {
+			ssize_t k = send(fd, more, sizeof(more), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+			cr_assert(k > 0 || errno == EAGAIN, "%s", strerror(errno));
+			sent += k > 0 ? (size_t)k : 0;
+			rig_turn(r);
+		}
+		cr_assert_eq(read_to_the_end(r, fd, got, sizeof(got), &n), 0, "FIN, no RST");
+		cr_expect(has_goaway(got, n, 6), "FRAME_SIZE_ERROR");
+		close(fd);
+		RIG_UNTIL(r, r->s_closed == 1);
+		cr_expect_str_eq(r->s_closed_text, "HTTP/2 frame size error");
+	}
+}
+
+Test(h2_conn, a_peer_that_never_stops_sending_after_its_error_is_reset)
+{
+	EACH_ENGINE (r) {
+		static uint8_t more[65536];
+		int            fd = raw_client(r);
+		uint64_t       sent = 0, since = clock_ns();
+		ssize_t        k = 0;
+
+		cr_assert_eq(send(fd, h2_preface, H2_PREFACE_LEN, 0), H2_PREFACE_LEN);
+		while (k >= 0 || errno == EAGAIN) { /* zeros: DATA of stream 0 */
+			k = send(fd, more, sizeof(more), MSG_NOSIGNAL | MSG_DONTWAIT);
+			sent += k > 0 ? (uint64_t)k : 0;
+			rig_turn(r);
+			cr_assert_lt(sent, UINT64_C(256) << 20);
+			cr_assert_lt(clock_ns() - since, 15 * NS_PER_S, "it is let wait");
+		}
+		close(fd);
+		RIG_UNTIL(r, r->s_closed == 1);
+		cr_expect_str_eq(r->s_closed_text, "HTTP/2 protocol error");
+	}
+}
+
+/* Its window is shut by an answer it does not read; GOAWAY passes the DATA that waits, and the end does not wait. */
+Test(h2_conn, a_peer_that_reads_nothing_and_breaks_the_protocol_is_ended_within_a_bound)
+{
+	EACH_ENGINE (r) {
+		static const uint8_t hello[] = { 0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff,
+			                         0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0, 0 };
+		static const uint8_t ask[] = { 0, 0, 21, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x41, 1, 'a', 0x04, 14,
+			                       '/', 's', 'i', 'z', 'e', '/', '9', '0', '0', '0', '0', '0', '0', '0' };
+		static const uint8_t bad[] = { 0, 0, 1, 6, 0, 0, 0, 0, 0, 0 };
+		int                  fd = raw_client(r);
+		uint64_t             since;
+
+		cr_assert_eq(send(fd, h2_preface, H2_PREFACE_LEN, 0), H2_PREFACE_LEN);
+		cr_assert_eq(send(fd, hello, sizeof(hello), 0), (ssize_t)sizeof(hello));
+		cr_assert_eq(send(fd, ask, sizeof(ask), 0), (ssize_t)sizeof(ask));
+		RIG_UNTIL(r, r->n_sx == 1);
+		rig_ms(r, 50);
+		cr_assert_eq(send(fd, bad, sizeof(bad), 0), (ssize_t)sizeof(bad));
+		since = clock_ns();
+		RIG_UNTIL(r, r->s_closed == 1);
+		cr_expect_lt(clock_ns() - since, 10 * NS_PER_S);
+		cr_expect_str_eq(r->s_closed_text, "HTTP/2 frame size error");
 		close(fd);
 	}
 }
