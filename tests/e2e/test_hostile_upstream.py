@@ -82,10 +82,13 @@ def chunked(data):
 ], ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else str(value))
 def test_a_broken_head_is_an_error_of_the_table_and_ends_the_connection(data, status, error, sidecar, upstream):
     server = upstream(answers(data))
-    one = sidecar({"orders": server.url}, defaults=ONE_TRY)
+    one = sidecar({"orders": server.url}, defaults=NO_BREAKER)
     answer = one.call("orders", "GET", "/")
     assert answer.status == status
     assert error is None or error_of(answer) == error, answer
+    line = one.access(answer["x-request-id"])
+    assert server.requests == line["attempts"] == 1, "who breaks the protocol once will break it again"
+    assert line["retry_skipped"] in ("error", "refusal"), line
     ended(server.connections[0])
     quiet(one)
 
@@ -141,6 +144,9 @@ def test_a_body_that_breaks_off_is_never_taken_for_a_whole_one(data, then, sidec
         with pytest.raises(Incomplete):
             connection.read()
     assert server.requests == 1, "a call was repeated whose answer the app had begun to get"
+    line = until("it is logged", 5, one.access_lines)[0]
+    assert (line["attempts"], line["retry_skipped"]) == (1, "headers_sent"), line
+    assert line["response_code_details"] in ("response_incomplete", "protocol_error", "reset_before_headers"), line
     if then == "keep":
         ended(server.connections[0])
     quiet(one)
