@@ -3,6 +3,7 @@ import os
 import resource
 import socket
 import struct
+import subprocess
 import time
 
 import hpack
@@ -179,6 +180,29 @@ def test_one_stalled_stream_among_a_hundred_holds_nobody_else_up(sidecar, origin
         behind += len(client.until(hostile.DATA)[3])
     client.raw.close()
     quiet(one)
+
+
+@pytest.mark.parametrize("greedy", [["--h1", "-c", "8"], ["-c", "1", "-m", "100"]], ids=["downloads", "a hundred streams"])
+def test_a_greedy_neighbour_in_the_same_worker_does_not_starve_a_caller(greedy, sidecar, origin, release_origin):
+    one = sidecar({"orders": origin.url, "greedy": release_origin.url}, defaults={"bulkhead": {"max_concurrency": 100},
+                                                                               "pool": {"max_connections": 128}})
+    before = one.metrics().sum("rhc_response_bytes_total", upstream="greedy")
+    with subprocess.Popen(["h2load", "-n", "100000", *greedy, "-H", "x-rhc-upstream: greedy", one.url("/bytes/1000000")],
+                          stdout=subprocess.DEVNULL) as load:
+        try:
+            until("it is served", 20, lambda: one.metrics().sum("rhc_requests_in_flight", upstream="greedy") > 0)
+            took = []
+            with one.connect(timeout=20) as connection:
+                for _ in range(50):
+                    began = time.monotonic()
+                    assert connection.call("GET", "/", host="orders").status == 200
+                    took.append(time.monotonic() - began)
+            print(f"50 calls beside it: median {sorted(took)[25] * 1000:.1f} ms, longest {max(took) * 1000:.1f} ms")
+            assert load.poll() is None, "it was no load"
+        finally:
+            load.kill()
+    until("it took much", 5, lambda: one.metrics().sum("rhc_response_bytes_total", upstream="greedy") > before)
+    quiet(one, "greedy")
 
 # ---- many ----
 

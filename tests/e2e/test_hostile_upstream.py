@@ -449,7 +449,8 @@ def test_a_stream_lost_on_a_kept_connection_is_repeated_only_if_its_method_allow
     quiet(one)
 
 
-def test_http_1_1_required_falls_back_to_http_1_1(sidecar, upstream):
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_http_1_1_required_falls_back_to_http_1_1_and_stays_there(method, sidecar, upstream):
     def script(connection):
         connection.more()
         if connection.buffer.startswith(b"PRI"):
@@ -457,13 +458,55 @@ def test_http_1_1_required_falls_back_to_http_1_1(sidecar, upstream):
             stream = session.request()
             connection.send(frame(hostile.RST, 0, stream, struct.pack("!I", hostile.HTTP_1_1_REQUIRED)))
             connection.wait_end()
-        connection.head()
-        connection.send(OK)
-        connection.wait_end()
+        while True:
+            connection.head()
+            connection.send(OK)
     server = upstream(script)
     one = h2(sidecar, server)
+    for _ in range(3):
+        answer = one.call("orders", method, "/", body=b"" if method == "POST" else None)
+        assert answer.status == 200 and answer.body == b"ok", answer
+    assert len(server.connections) == 2 and server.requests == 4, "asked once over HTTP/2"
+    quiet(one)
+
+
+def test_an_early_answer_over_http_2_ends_the_upload_and_keeps_the_connection(sidecar, upstream):
+    def script(connection):
+        session = H2(connection)
+        while True:
+            stream = session.request()
+            connection.send(frame(hostile.HEADERS, 5, stream, b"\x08\x03413") + frame(hostile.RST, 0, stream, bytes(4)))
+    server = upstream(script)
+    one = h2(sidecar, server, **ONE_TRY)
+    for _ in range(3):
+        with one.connect() as connection:
+            connection.send("POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 10000000\r\n\r\n" + "x" * 100000)
+            assert connection.read().status == 413
+    assert len(server.connections) == 1 and server.requests == 3
+    quiet(one)
+
+
+def test_256_mib_of_header_fields_over_http_2_cost_no_memory_and_one_answer(sidecar, upstream):
+    sent, block = [], hostile.field(b"x", b"y" * 120) * 130
+
+    def script(connection):
+        session = H2(connection)
+        connection.send(frame(hostile.HEADERS, 0, session.request(), hostile.STATUS_200))
+        threading.Thread(target=connection.wait_end, daemon=True).start()
+        for _ in range(256 * MIB // len(block)):
+            if not connection.send(frame(hostile.CONTINUATION, 0, 1, block)):
+                break
+            sent.append(len(block))
+    server = upstream(script)
+    one = h2(sidecar, server, **ONE_TRY)
+    worker = one.workers[0]
+    reset_peak(worker)
+    before = peak_rss(worker)
     answer = one.call("orders", "GET", "/")
-    assert answer.status == 200 and answer.body == b"ok", answer
+    assert answer.status == 502 and error_of(answer) in ("response_headers_too_large", "protocol_error"), answer
+    assert peak_rss(worker) - before < 16 * MIB
+    ended(server.connections[0])
+    assert sum(sent) < 64 * MIB, "it was read on and on"
     quiet(one)
 
 
