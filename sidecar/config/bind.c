@@ -329,6 +329,18 @@ static int apply_preset(struct binder *b, enum config_preset preset)
 
 /* ---- groups ---- */
 
+static void unknown_key(const struct binder *b, const struct schema_group *g, const struct node *c,
+			size_t len)
+{
+	char home[SCHEMA_HOME_MAX] = "", hint[SCHEMA_HOME_MAX + 32];
+	bool known = schema_home(g, c->key, len, home);
+
+	snprintf(hint, sizeof(hint), "it belongs in %s", home);
+	report(b->r, "E002", &c->key_at, known ? hint : NULL,
+	       known ? NULL : schema_suggest(g, c->key, len), "unknown key \"%.80s\"%s%s", c->key,
+	       *b->path ? " in " : "", b->path);
+}
+
 /* Members of the node that are no key of the group, and two names for one key. */
 static void check_members(const struct binder *b, const struct schema_group *g,
 			  const struct node *n)
@@ -340,9 +352,7 @@ static void check_members(const struct binder *b, const struct schema_group *g,
 		const struct schema_key *k = schema_find(g, c->key, len, &offset);
 
 		if (!k) {
-			report(b->r, "E002", &c->key_at, NULL, schema_suggest(g, c->key, len),
-			       "unknown key \"%.80s\"%s%s", c->key, *b->path ? " in " : "",
-			       b->path);
+			unknown_key(b, g, c, len);
 			continue;
 		}
 		for (const struct node *d = n->child; d != c; d = d->next) {

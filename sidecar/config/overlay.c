@@ -8,6 +8,7 @@
 #include "sidecar/config/schema.h"
 
 #define PREFIX     "RHC_"
+#define LOG_LEVEL  "RHC_LOG" /* short for RHC_LOGGING__LEVEL */
 #define PREFIX_LEN 4
 
 /* One assignment on its way to its node. */
@@ -249,8 +250,8 @@ static bool has(const char *text, size_t len, const char *part)
  */
 static bool foreign(const char *name, size_t len)
 {
-	static const char *const known[] = { "RHC_CPU_LIMIT", "RHC_MEMORY_LIMIT", "RHC_LOG",
-					     "RHC_CONFIG" };
+	static const char *const known[] = { "RHC_CPU_LIMIT", "RHC_MEMORY_LIMIT", "RHC_CONFIG",
+					     "RHC_SHM" };
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		if (strlen(known[i]) == len && memcmp(known[i], name, len) == 0)
@@ -289,7 +290,9 @@ static int assign_variable(struct node *root, const char *variable, struct arena
 	if (!starts(variable, len, PREFIX) || !variable[len] || foreign(variable, len))
 		return 0;
 	as.at.name = arena_copy(a, variable, len);
-	path = environ_path(a, variable, len);
+	path = len == strlen(LOG_LEVEL) && starts(variable, len, LOG_LEVEL)
+		       ? arena_copy(a, "logging.level", strlen("logging.level"))
+		       : environ_path(a, variable, len);
 	if (!as.at.name || !path)
 		return -ENOMEM;
 	as.value = variable + len + 1;

@@ -147,6 +147,54 @@ const char *schema_suggest(const struct schema_group *g, const char *name, size_
 	return s.best;
 }
 
+/* How many keys of that name are exactly `depth` groups below; the path of the last one in ret. */
+static unsigned homes_at(const struct schema_group *g, unsigned depth, const char *path,
+			 const char *name, size_t len, char ret[SCHEMA_HOME_MAX])
+{
+	unsigned found = 0;
+
+	for (uint32_t i = 0; i < g->len; i++) {
+		const struct schema_key *k = &g->key[i];
+		char below[SCHEMA_HOME_MAX];
+
+		if (k->kind == SCHEMA_INLINE) {
+			found += homes_at(k->group, depth, path, name, len, ret);
+		} else if (depth > 0 && k->kind == SCHEMA_SUB) {
+			snprintf(below, sizeof(below), "%s%s.", path, k->name);
+			found += homes_at(k->group, depth - 1, below, name, len, ret);
+		} else if (depth == 0 && k->kind != SCHEMA_NAME && strlen(k->name) == len &&
+			   memcmp(k->name, name, len) == 0) {
+			snprintf(ret, SCHEMA_HOME_MAX, "%s%s", path, k->name);
+			found++;
+		}
+	}
+	return found;
+}
+
+enum { HOME_DEPTH_MAX = 3 };
+
+static unsigned home_below(const struct schema_group *g, const char *path, const char *name, size_t len,
+		       char ret[SCHEMA_HOME_MAX])
+{
+	unsigned found = 0;
+
+	for (unsigned depth = 0; found == 0 && depth < HOME_DEPTH_MAX; depth++)
+		found = homes_at(g, depth, path, name, len, ret);
+	return found;
+}
+
+bool schema_home(const struct schema_group *g, const char *name, size_t len,
+		 char ret[SCHEMA_HOME_MAX])
+{
+	unsigned found = 0;
+
+	if (g == &schema_root)
+		found = home_below(&schema_policy, "defaults.", name, len, ret);
+	if (found == 0)
+		found = home_below(g, "", name, len, ret);
+	return found == 1;
+}
+
 const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word,
 				size_t len)
 {

@@ -116,6 +116,13 @@ int schema_init(const struct schema_group *g, void *base, struct arena *a);
 
 /* The key, or the word from `first` on, that is nearest to a misspelt one, or NULL. */
 const char *schema_suggest(const struct schema_group *g, const char *name, size_t len);
+/*
+ * Where a key that stands in the wrong place belongs: the nearest place below `g`, else below the
+ * policies.  Its dotted path from `g` in ret; false when there is no such place, or more than one.
+ */
+enum { SCHEMA_HOME_MAX = 96 };
+bool schema_home(const struct schema_group *g, const char *name, size_t len,
+		 char ret[SCHEMA_HOME_MAX]);
 const char *schema_suggest_word(const struct schema_enum *e, uint32_t first, const char *word,
 				size_t len);
 

@@ -10,6 +10,8 @@
 
 struct builder {
 	yaml_parser_t parser;
+	const char *text; /* what it reads */
+	size_t len;
 	struct arena *arena;
 	const struct reporter *r;
 	const struct place *base;
@@ -249,6 +251,31 @@ static int take_event(struct builder *b, const yaml_event_t *e)
 	}
 }
 
+/* The reader tells bytes from the start, the others lines and columns. */
+static void place_of_offset(const struct builder *b, size_t offset, struct place *at)
+{
+	const char *line = b->text;
+
+	at->line = 1;
+	for (size_t i = 0; i < offset && i < b->len; i++) {
+		if (b->text[i] == '\n') {
+			at->line++;
+			line = b->text + i + 1;
+		}
+	}
+	at->column = (uint32_t)(b->text + offset - line) + 1;
+}
+
+static bool is_tab(const struct builder *b, const struct place *at)
+{
+	size_t i = 0;
+
+	for (uint32_t line = 1; line < at->line && i < b->len; i++)
+		line += b->text[i] == '\n';
+	i += at->column - 1;
+	return at->kind == PLACE_FILE && i < b->len && b->text[i] == '\t';
+}
+
 /* libyaml's own words; its marks count from 0. */
 static int syntax(const struct builder *b)
 {
@@ -262,13 +289,16 @@ static int syntax(const struct builder *b)
 		at.column = (uint32_t)p->problem_mark.column + 1;
 		at.width = 1;
 	}
-	if (p->error == YAML_READER_ERROR)
-		report(b->r, "E001", &at, "the file must be UTF-8", NULL, "%s at byte %zu",
-		       p->problem, p->problem_offset);
-	else
-		report(b->r, "E001", &at, NULL, NULL, "%s%s%s%s",
+	if (p->error == YAML_READER_ERROR) {
+		if (at.kind == PLACE_FILE)
+			place_of_offset(b, p->problem_offset, &at);
+		report(b->r, "E001", &at, "the file must be UTF-8 text", NULL, "%s", p->problem);
+	} else {
+		report(b->r, "E001", &at, is_tab(b, &at) ? "indent with spaces, not tabs" : NULL,
+		       NULL, "%s%s%s%s",
 		       p->problem ? p->problem : "not YAML", p->context ? " (" : "",
 		       p->context ? p->context : "", p->context ? ")" : "");
+	}
 	return -EINVAL;
 }
 
@@ -299,6 +329,13 @@ int tree_parse(const char *text, size_t len, const struct place *base, struct ar
 	struct builder b = { .arena = a, .r = r, .base = base };
 	int err;
 
+	/* libyaml takes a byte order mark for the first column of its line */
+	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+		text += 3;
+		len -= 3;
+	}
+	b.text = text;
+	b.len = len;
 	if (!yaml_parser_initialize(&b.parser))
 		return -ENOMEM;
 	yaml_parser_set_encoding(&b.parser, YAML_UTF8_ENCODING);
