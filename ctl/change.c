@@ -206,7 +206,7 @@ enum ctl_exit cmd_reap(struct ctl *c)
 	return CTL_OK;
 }
 
-enum ctl_exit cmd_drain(struct ctl *c)
+static enum ctl_exit drain(struct ctl *c, bool on)
 {
 	struct rhc_admin a;
 	enum ctl_exit rc = begin(c, &a);
@@ -214,16 +214,26 @@ enum ctl_exit cmd_drain(struct ctl *c)
 
 	if (rc != CTL_OK)
 		return rc;
-	err = rhc_admin_drain(&a, RHC_WORKERS_MAX, true, c->reason, c->now_ms);
+	err = rhc_admin_drain(&a, RHC_WORKERS_MAX, on, c->reason, c->now_ms);
 	rhc_admin_end(&a);
 	if (err != 0)
-		return ctl_fail(CTL_REFUSED, "drain: %s", strerror(-err));
+		return ctl_fail(CTL_REFUSED, "%s: %s", on ? "drain" : "undrain", strerror(-err));
 	out_begin(&c->out, "Drain");
-	out_flag(&c->out, "draining", NULL, true);
+	out_flag(&c->out, "draining", NULL, on);
 	if (!c->quiet)
-		out_note(&c->out, "asked to drain\n");
+		out_note(&c->out, on ? "asked to drain\n" : "asked to take calls again\n");
 	out_end(&c->out);
 	return CTL_OK;
+}
+
+enum ctl_exit cmd_drain(struct ctl *c)
+{
+	return drain(c, true);
+}
+
+enum ctl_exit cmd_undrain(struct ctl *c)
+{
+	return drain(c, false);
 }
 
 /* The checker is the sidecar's: the binary beside this one, else the one on the path. */

@@ -345,11 +345,11 @@ int rhc_admin_reset_counters(struct rhc_admin *a, uint32_t upstream, uint64_t no
 		return -ENOENT;
 	rhc_event_put(&a->ring, RHC_EV_reset, upstream, now_ms, (uint64_t[5]){ who(a) });
 	rhc_view_counters(seg, upstream, false, sums, RHC_CTR_COUNT);
-	/* Gauges go on: opened and closed halves are left alone, or the difference would lie. */
+	/* Gauges go on: halves are left alone, or the difference would lie. */
 	for (unsigned i = 0; i < RHC_CTR_COUNT; i++) {
 		enum rhc_kind kind = rhc_uctr_kind(i);
 
-		if (kind != RHC_KIND_OPENED && kind != RHC_KIND_CLOSED)
+		if (kind != RHC_KIND_OPENED && kind != RHC_KIND_CLOSED && kind != RHC_KIND_GAUGE)
 			rhc_ctr_set(rhc_seg_ctr(seg, rhc_row_base(seg), upstream), i, sums[i]);
 	}
 	for (unsigned h = 0; h < RHC_HIST_COUNT; h++) {

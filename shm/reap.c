@@ -108,6 +108,8 @@ static void close_gauges(struct rhc_segment *seg, uint32_t index)
 		for (unsigned i = 0; i < RHC_CTR_NAMED; i++) {
 			if (rhc_uctr_kind(i) == RHC_KIND_OPENED)
 				close_pair(rhc_seg_ctr(seg, index, u), i);
+			else if (rhc_uctr_kind(i) == RHC_KIND_GAUGE)
+				rhc_ctr_set(rhc_seg_ctr(seg, index, u), i, 0);
 		}
 	}
 }

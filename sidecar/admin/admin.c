@@ -10,6 +10,8 @@
 #define STALL_NS \
 	(20 * NS_PER_S) /* an asker that neither sends its body nor reads its answer is left */
 
+#define LATE_NS NS_PER_S /* a timer so late means that we were busy: the asker had no chance */
+
 int admin_init(struct admin *a)
 {
 	return slab_init(&a->calls, "admin_call", sizeof(struct call), ADMIN_CALLS_MAX);
@@ -42,17 +44,23 @@ static void call_end(struct call *c)
 	message_release(m);
 }
 
+static void watch(struct call *c);
+
 static void on_stall(struct timer *t)
 {
 	struct call *c = CONTAINER_OF(t, struct call, timer);
 
 	OBJ_CHECK(c, CALL_MAGIC);
-	call_end(c);
+	if (clock_ns() > c->stall_ns + LATE_NS)
+		watch(c);
+	else
+		call_end(c);
 }
 
 static void watch(struct call *c)
 {
 	c->timer.fn = on_stall;
+	c->stall_ns = clock_ns() + STALL_NS;
 	timer_set_in(c->l->admin->http->timers, &c->timer, STALL_NS);
 }
 

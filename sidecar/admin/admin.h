@@ -6,7 +6,7 @@
  *             It answers while every worker hangs, because all it reads is the segment.
  * Surfaces    telemetry (pod address): GET /live /ready /startup /health /metrics, nothing else.
  *             admin (loopback, Unix socket): these, /, /api/v1/..., and POST /quitquitquit
- *             /shutdown /drain, /api/v1/breakers/NAME/VERB.
+ *             /shutdown /drain /undrain, /api/v1/breakers/NAME/VERB.
  * Owns        Answers being sent, and checks being waited for (slab).  Not the connections.
  * Calls back  struct admin_hooks, from within engine_turn().
  * Bounds      ADMIN_CALLS_MAX requests at once (503 beyond), ADMIN_BODY_MAX bytes of request body,
@@ -40,7 +40,13 @@ enum admin_surface { ADMIN_TELEMETRY, ADMIN_LOOPBACK, ADMIN_SOCKET };
 /* What admin asks of the supervisor; arg is hooks->arg. */
 struct admin_hooks {
 	void (*drain)(void *arg); /* stop accepting, do not end */
+	void (*undrain)(void *arg); /* accept again, unless it is ending */
 	void (*quit)(void *arg);  /* as SIGTERM with min_delay 0 */
+	/*
+	 * When our own certificate for an upstream, or the CA file it is verified with, ends: seconds
+	 * since 1970; 0 = there is none.  NULL: nobody knows.
+	 */
+	uint64_t (*expires_s)(void *arg, const char *upstream, bool ca);
 	/* Ask a worker to check every upstream; results appear in the segment. */
 	void (*health)(void *arg);
 	bool (*live)(void *arg); /* at least one worker turns its loop */

@@ -32,6 +32,7 @@ struct call {
 	uint32_t body_n;
 	uint64_t asked_ms; /* /health */
 	uint64_t give_up_ns;
+	uint64_t stall_ns; /* when the asker has made no progress for too long */
 	struct timer timer;
 	char body[ADMIN_BODY_MAX];
 };

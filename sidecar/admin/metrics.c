@@ -239,6 +239,31 @@ static void histogram(struct writer *w, enum rhc_hist_id id, const char *metric,
 	}
 }
 
+/* ---- gauges of single workers ---- */
+
+static uint64_t sum(uint64_t a, uint64_t b)
+{
+	return a + b;
+}
+
+static uint64_t largest(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* A gauge each worker keeps for itself, put together; the dead have 0. */
+static uint64_t of_workers(const struct writer *w, uint32_t upstream, unsigned counter,
+			   uint64_t (*put)(uint64_t, uint64_t))
+{
+	const struct rhc_segment *seg = w->a->seg;
+	uint64_t v = 0;
+
+	for (uint32_t i = 0; i < seg->hdr.max_workers; i++)
+		v = put(v, atomic_load_explicit(&rhc_seg_ctr(seg, i, upstream)[counter],
+						memory_order_relaxed));
+	return v;
+}
+
 /* ---- states ---- */
 
 static void states(struct writer *w)
@@ -305,6 +330,46 @@ static void upstream_gauges(struct writer *w)
 	}
 	UP_GAUGES(X)
 #undef X
+}
+
+/* ---- certificates, budget ---- */
+
+static void certificate(struct writer *w, const char *upstream, const char *side, uint64_t ends_s)
+{
+	if (ends_s != 0)
+		text_add(w->t,
+			 "rhc_tls_certificate_expiry_timestamp_seconds{upstream=\"%s\",side=\"%s\"} "
+			 "%" PRIu64 "\n",
+			 upstream, side, ends_s);
+}
+
+/* Only what there is: a certificate nobody has does not expire. */
+static void certificates(struct writer *w)
+{
+	const struct admin_hooks *h = w->a->hooks;
+
+	head(w, "tls_certificate_expiry_timestamp_seconds", "gauge",
+	     "When a certificate ends: the one the upstream showed, our own, the first of ca_file.");
+	for (uint32_t i = 0; i < w->n; i++) {
+		const char *name = w->known[i].u.name;
+
+		certificate(w, name, "peer",
+			    of_workers(w, w->known[i].index, RHC_CTR_tls_peer_expires_s, largest));
+		if (!h->expires_s)
+			continue;
+		certificate(w, name, "client", h->expires_s(h->arg, name, false));
+		certificate(w, name, "ca", h->expires_s(h->arg, name, true));
+	}
+}
+
+static void budgets(struct writer *w)
+{
+	head(w, "retry_budget_available", "gauge", "Retries the budget allows now, of all workers.");
+	for (uint32_t i = 0; i < w->n; i++)
+		text_add(w->t, "rhc_retry_budget_available{upstream=\"%s\"} %.15g\n",
+			 w->known[i].u.name,
+			 (double)of_workers(w, w->known[i].index, RHC_CTR_retry_budget_milli, sum) /
+				 1e3);
 }
 
 /* ---- workers ---- */
@@ -528,6 +593,8 @@ void metrics_write(struct admin *a, struct text *t, bool openmetrics)
 	downstream(&w);
 	states(&w);
 	upstream_gauges(&w);
+	certificates(&w);
+	budgets(&w);
 	counters(&w);
 	errors(&w, "request_errors", "Calls that failed, by cause.", RHC_CTR_call_error);
 	errors(&w, "upstream_attempt_errors", "Attempts that failed, by cause.", RHC_CTR_att_error);

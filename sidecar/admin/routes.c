@@ -116,6 +116,12 @@ static void get_status(struct call *c)
 	call_answer(c, 200, AS_JSON);
 }
 
+static void get_upstreams(struct call *c)
+{
+	status_upstreams(c->l->admin, &c->text);
+	call_answer(c, 200, AS_JSON);
+}
+
 static void get_breakers(struct call *c)
 {
 	status_breakers(c->l->admin, &c->text);
@@ -182,6 +188,40 @@ static void get_page(struct call *c)
 	call_answer(c, 200, AS_TEXT);
 }
 
+#define UPSTREAMS "/api/v1/upstreams/"
+
+/* NAME behind UPSTREAMS.  false: it is something else. */
+static bool upstream_path(struct http_str path, char name[RHC_NAME_MAX + 1])
+{
+	struct http_str rest;
+
+	if (path.n <= sizeof(UPSTREAMS) - 1 ||
+	    memcmp(path.p, UPSTREAMS, sizeof(UPSTREAMS) - 1) != 0)
+		return false;
+	rest = (struct http_str){ path.p + sizeof(UPSTREAMS) - 1,
+				  path.n - (uint32_t)sizeof(UPSTREAMS) + 1 };
+	if (rest.n > RHC_NAME_MAX || memchr(rest.p, '/', rest.n))
+		return false;
+	copy(name, RHC_NAME_MAX + 1, rest);
+	return true;
+}
+
+static void get_upstream(struct call *c)
+{
+	char name[RHC_NAME_MAX + 1];
+	int index;
+
+	if (!upstream_path(c->path, name)) /* was looked at before */
+		return;
+	index = rhc_upstream_find(c->l->admin->seg, name);
+	if (index < 0) {
+		call_problem(c, 404, "Not found", "no such upstream");
+		return;
+	}
+	status_upstream(c->l->admin, &c->text, (uint32_t)index);
+	call_answer(c, 200, AS_JSON);
+}
+
 /* ---- changes ---- */
 
 static void post_drain(struct call *c)
@@ -191,6 +231,15 @@ static void post_drain(struct call *c)
 	log_event(LOG_ADMIN, LOG_WARN, "drain_asked");
 	h->drain(h->arg);
 	call_plain(c, 200, "draining");
+}
+
+static void post_undrain(struct call *c)
+{
+	const struct admin_hooks *h = c->l->admin->hooks;
+
+	log_event(LOG_ADMIN, LOG_WARN, "undrain_asked");
+	h->undrain(h->arg);
+	call_plain(c, 200, readiness(c->l->admin));
 }
 
 static void post_quit(struct call *c)
@@ -390,11 +439,13 @@ static const struct route {
 	{ "GET",  "/health",           true,  get_health },
 	{ "GET",  "/",                 false, get_page },
 	{ "GET",  "/api/v1/status",    false, get_status },
+	{ "GET",  "/api/v1/upstreams", false, get_upstreams },
 	{ "GET",  "/api/v1/breakers",  false, get_breakers },
 	{ "GET",  "/api/v1/bulkheads", false, get_bulkheads },
 	{ "GET",  "/api/v1/workers",   false, get_workers },
 	{ "GET",  "/api/v1/events",    false, get_events },
 	{ "POST", "/drain",            false, post_drain },
+	{ "POST", "/undrain",          false, post_undrain },
 	{ "POST", "/quitquitquit",     false, post_quit },
 	{ "POST", "/shutdown",         false, post_quit },
 };
@@ -402,6 +453,7 @@ static const struct route {
 
 static const struct route metrics_route = { "GET", NULL, true, get_metrics };
 static const struct route breaker_route = { "POST", NULL, false, post_breaker };
+static const struct route upstream_route = { "GET", NULL, false, get_upstream };
 
 static const struct route *find_route(const struct call *c)
 {
@@ -415,7 +467,11 @@ static const struct route *find_route(const struct call *c)
 		if (http_str_is(c->path, routes[i].path) && (routes[i].telemetry || !telemetry))
 			return &routes[i];
 	}
-	return !telemetry && breaker_path(c->path, name, &verb) ? &breaker_route : NULL;
+	if (telemetry)
+		return NULL;
+	if (upstream_path(c->path, name))
+		return &upstream_route;
+	return breaker_path(c->path, name, &verb) ? &breaker_route : NULL;
 }
 
 bool query_find(struct http_str query, const char *name, struct http_str *ret)

@@ -161,6 +161,88 @@ static void workers_json(struct json *j, const char *key, struct admin *a, uint6
 	json_end(j);
 }
 
+static void connections_json(struct json *j, const uint64_t *c)
+{
+	json_object(j, "connections");
+	json_u64(j, "http1", c[RHC_CTR_conn_h1_opened] - c[RHC_CTR_conn_h1_closed]);
+	json_u64(j, "http2", c[RHC_CTR_conn_h2_opened] - c[RHC_CTR_conn_h2_closed]);
+	json_u64(j, "idle", c[RHC_CTR_conn_idle_begun] - c[RHC_CTR_conn_idle_ended]);
+	json_u64(j, "connecting",
+		 c[RHC_CTR_conn_connecting_begun] - c[RHC_CTR_conn_connecting_ended]);
+	json_u64(j, "connects", c[RHC_CTR_connect_ok]);
+	json_u64(j, "connects_failed", c[RHC_CTR_connect_fail] + c[RHC_CTR_connect_timeout]);
+	json_end(j);
+}
+
+static void reachable_json(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
+{
+	json_object(j, "health");
+	if (u->health_known)
+		json_bool(j, "service_reachable", u->reachable);
+	else
+		json_null(j, "service_reachable");
+	age(j, "service_response_time", u->health_took_ms, u->health_known && u->reachable);
+	json_str(j, "service_error",
+		 u->health_known && !u->reachable ? rhc_error_text(u->health_error) : NULL);
+	seconds_ago(j, "checked_seconds_ago", u->health_known ? u->health_at_ms : 0, now);
+	json_end(j);
+}
+
+/* All there is to say of one upstream. */
+static void upstream_members(struct json *j, const struct admin *a,
+			     const struct rhc_view_upstream *u, uint64_t now)
+{
+	const struct config_upstream *config = config_upstream(a->config, u->name);
+	uint64_t c[RHC_CTR_COUNT];
+
+	json_str(j, "url", config ? config->url.text : NULL);
+	json_object(j, "circuit_breaker");
+	breaker_members(j, u, now);
+	json_end(j);
+	json_object(j, "bulkhead");
+	bulkhead_members(j, u, now);
+	json_end(j);
+	traffic_json(j, a->seg, u->index);
+	rhc_view_counters(a->seg, u->index, false, c, RHC_CTR_COUNT);
+	connections_json(j, c);
+	reachable_json(j, u, now);
+}
+
+void status_upstreams(struct admin *a, struct text *t)
+{
+	struct rhc_view_upstream u;
+	uint64_t now = now_ms();
+	struct json j;
+
+	if (!status_begin(&j, t, "UpstreamList"))
+		return;
+	json_array(&j, "items");
+	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
+		if (rhc_view_upstream(a->seg, i, now, &u) != 0)
+			continue;
+		json_object(&j, NULL);
+		json_str(&j, "name", u.name);
+		upstream_members(&j, a, &u, now);
+		json_end(&j);
+	}
+	json_end(&j);
+	status_end(&j, t);
+}
+
+void status_upstream(struct admin *a, struct text *t, uint32_t index)
+{
+	struct rhc_view_upstream u;
+	struct json j;
+
+	if (!status_begin(&j, t, "Upstream"))
+		return;
+	if (rhc_view_upstream(a->seg, index, now_ms(), &u) == 0) {
+		json_str(&j, "name", u.name);
+		upstream_members(&j, a, &u, now_ms());
+	}
+	status_end(&j, t);
+}
+
 void status_json(struct admin *a, struct text *t)
 {
 	struct rhc_view_segment s;
@@ -184,13 +266,7 @@ void status_json(struct admin *a, struct text *t)
 			continue;
 		json_object(&j, NULL);
 		json_str(&j, "name", u.name);
-		json_object(&j, "circuit_breaker");
-		breaker_members(&j, &u, now);
-		json_end(&j);
-		json_object(&j, "bulkhead");
-		bulkhead_members(&j, &u, now);
-		json_end(&j);
-		traffic_json(&j, a->seg, i);
+		upstream_members(&j, a, &u, now);
 		json_end(&j);
 	}
 	json_end(&j);

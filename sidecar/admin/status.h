@@ -13,6 +13,8 @@ bool status_begin(struct json *j, struct text *t, const char *kind);
 void status_end(struct json *j, struct text *t);
 
 void status_json(struct admin *a, struct text *t);
+void status_upstreams(struct admin *a, struct text *t);                /* UpstreamList */
+void status_upstream(struct admin *a, struct text *t, uint32_t index); /* Upstream */
 void status_breakers(struct admin *a, struct text *t);                /* BreakerList */
 void status_bulkheads(struct admin *a, struct text *t);               /* BulkheadList */
 void status_workers(struct admin *a, struct text *t);                 /* WorkerList */

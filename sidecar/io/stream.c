@@ -467,6 +467,11 @@ const char *stream_alpn(const struct stream *s)
 	return s->tls != NULL && s->tls->live ? tls_alpn(&s->tls->t) : "";
 }
 
+uint64_t stream_tls_peer_expires_s(const struct stream *s)
+{
+	return s->tls != NULL && s->tls->live ? tls_peer_expires_s(&s->tls->t) : 0;
+}
+
 bool stream_tls_resumed(const struct stream *s)
 {
 	return s->tls != NULL && s->tls->live && tls_resumed(&s->tls->t);

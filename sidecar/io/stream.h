@@ -184,6 +184,7 @@ void stream_abort(struct stream *s);
 const char *stream_alpn(const struct stream *s);
 bool        stream_is_tls(const struct stream *s);
 bool        stream_tls_resumed(const struct stream *s);
+uint64_t    stream_tls_peer_expires_s(const struct stream *s); /* tls_peer_expires_s() */
 /* A sentence for logs and problem details: "connection refused", "certificate has expired". */
 const char *stream_failure(const struct stream *s, char *out, size_t cap);
 

@@ -371,6 +371,13 @@ bool tls_resumed(const struct tls_session *t)
 	return SSL_session_reused(t->ssl) == 1;
 }
 
+uint64_t tls_peer_expires_s(const struct tls_session *t)
+{
+	const X509 *cert = SSL_get0_peer_certificate(t->ssl);
+
+	return cert ? tls_ends_s(cert) : 0;
+}
+
 const char *tls_version_name(const struct tls_session *t)
 {
 	return SSL_get_version(t->ssl);

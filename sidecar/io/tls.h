@@ -69,6 +69,12 @@ struct tls_policy;
  */
 int tls_policy_new(const struct tls_options *opt, struct tls_policy **ret_policy, char *why,
                    size_t cap);
+/*
+ * When the first certificate of our own chain, or of tls_options.ca_file, ends, in seconds since 1970;
+ * 0: there is none.
+ */
+uint64_t tls_policy_own_expires_s(const struct tls_policy *p);
+uint64_t tls_policy_ca_expires_s(const struct tls_policy *p);
 struct tls_policy *tls_policy_free(struct tls_policy *p); /* no session may be left; returns NULL */
 
 struct tls_counts {
@@ -135,6 +141,8 @@ static inline uint32_t tls_unread(const struct tls_session *t) /* bytes left in 
 bool        tls_closed(const struct tls_session *t); /* close_notify was received */
 const char *tls_alpn(const struct tls_session *t); /* "" when none was agreed on */
 bool        tls_resumed(const struct tls_session *t);
+/* When the certificate the peer showed ends, in seconds since 1970; 0: it showed none. */
+uint64_t    tls_peer_expires_s(const struct tls_session *t);
 const char *tls_version_name(const struct tls_session *t); /* "TLSv1.3" */
 /*
  * Lower case, no full stop, static: "certificate has expired", for TLS_E_ALERT the name of the

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sidecar/io/tls_policy.h"
@@ -101,8 +102,42 @@ static int set_trust(struct tls_policy *p, const struct tls_options *opt, const 
 					openssl_reason());
 	}
 	p->insecure = opt->insecure;
+	p->own_ca = opt->ca_file != NULL;
 	SSL_CTX_set_verify(p->ctx, opt->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	return 0;
+}
+
+uint64_t tls_ends_s(const X509 *cert)
+{
+	struct tm tm;
+	time_t t;
+
+	if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1)
+		return 0;
+	t = timegm(&tm);
+	return t > 0 ? (uint64_t)t : 0;
+}
+
+uint64_t tls_policy_own_expires_s(const struct tls_policy *p)
+{
+	const X509 *cert = SSL_CTX_get0_certificate(p->ctx);
+
+	return cert != NULL ? tls_ends_s(cert) : 0;
+}
+
+uint64_t tls_policy_ca_expires_s(const struct tls_policy *p)
+{
+	STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(p->ctx));
+	uint64_t first = 0;
+
+	for (int i = 0; p->own_ca && i < sk_X509_OBJECT_num(all); i++) {
+		const X509 *cert = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
+		uint64_t ends = cert != NULL ? tls_ends_s(cert) : 0;
+
+		if (ends != 0 && (first == 0 || ends < first))
+			first = ends;
+	}
+	return first;
 }
 
 /* Without this an encrypted key would ask at the terminal. */

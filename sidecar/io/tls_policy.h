@@ -34,6 +34,7 @@ struct tls_policy {
 	BIO_METHOD       *bio;
 	bool              insecure;
 	bool              resumption;
+	bool              own_ca; /* ca_file, not what the system trusts */
 	struct tls_counts counts;
 	uint64_t          tick;
 	const char       *passphrase; /* only within tls_policy_new() */
@@ -52,6 +53,9 @@ SSL_SESSION *tls_cache_take(struct tls_policy *p, uint16_t row);
 /* Takes the reference of s when it answers true. */
 bool tls_cache_put(struct tls_policy *p, uint16_t row, uint32_t gen, SSL_SESSION *s);
 void tls_cache_drop(struct tls_policy *p, uint16_t row);
+
+/* When a certificate ends, in seconds since 1970. */
+uint64_t tls_ends_s(const X509 *cert);
 
 /* tls.c: how a session reads and writes, and what it learns. */
 BIO_METHOD *tls_bio_method(void);

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "sidecar/base/log.h"
+#include "sidecar/io/tls.h"
 #include "sidecar/run/supervisor_private.h"
 
 enum {
@@ -26,6 +27,28 @@ enum {
 static void hook_drain(void *arg)
 {
 	lifecycle_drain(arg);
+}
+
+static void hook_undrain(void *arg)
+{
+	struct supervisor *s = arg;
+
+	atomic_store(&rhc_seg_hdr(&s->seg)->drain, 0);
+	lifecycle_undrain(s);
+}
+
+static uint64_t hook_expires_s(void *arg, const char *upstream, bool ca)
+{
+	const struct supervisor *s = arg;
+
+	const struct config_upstream *u = config_upstream(s->config, upstream);
+	const struct tls_policy *p = NULL;
+
+	if (u && u->url.tls)
+		p = s->current->tls[u - s->config->upstreams].any;
+	if (!p)
+		return 0;
+	return ca ? tls_policy_ca_expires_s(p) : tls_policy_own_expires_s(p);
 }
 
 static void hook_quit(void *arg)
@@ -143,7 +166,13 @@ int front_open(struct supervisor *s)
 {
 	int rc;
 
-	s->hooks = (struct admin_hooks){ hook_drain, hook_quit, hook_health, hook_live, s };
+	s->hooks = (struct admin_hooks){ .drain = hook_drain,
+					.undrain = hook_undrain,
+					.expires_s = hook_expires_s,
+					.quit = hook_quit,
+					.health = hook_health,
+					.live = hook_live,
+					.arg = s };
 	s->limits = (struct http_limits){
 		.head_max = FRONT_HEAD_MAX,
 		.target_max = FRONT_TARGET_MAX,

@@ -103,6 +103,41 @@ void generation_leave(struct child *c)
 		generation_free(g);
 }
 
+/* Its ended workers are not awaited any more; it is kept. */
+static void forget_ended(struct supervisor *s, struct generation *g)
+{
+	for (uint32_t i = 0; i < RHC_WORKERS_MAX; i++) {
+		struct child *c = &s->children[i];
+
+		if (c->g != g || c->pid)
+			continue;
+		timer_clear(&s->timers, &c->restart);
+		c->g = NULL;
+		g->n--;
+	}
+}
+
+int generation_renew(struct supervisor *s)
+{
+	struct generation *old = s->current, *g;
+	int rc;
+
+	forget_ended(s, old);
+	rc = generation_new(s, s->config, old->tls, &g);
+	if (rc != 0)
+		return rc;
+	g->owned = old->owned;
+	old->owned = NULL;
+	old->tls = NULL;
+	old->retiring = true;
+	s->current = g;
+	if (old->n == 0)
+		generation_free(old);
+	(void)generation_start(s); /* what cannot be forked now is tried again */
+	timer_set_in(&s->timers, &s->ready, 0);
+	return 0;
+}
+
 static void start_later(struct supervisor *s, struct child *c, int rc)
 {
 	log_event(LOG_WORKER, LOG_ERROR, "worker_fork_failed", LOG_U64("worker", c->index),

@@ -1,4 +1,5 @@
 /* Draining and ending. */
+#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -47,9 +48,33 @@ void lifecycle_drain(struct supervisor *s)
 	if (s->draining)
 		return;
 	s->draining = true;
+	atomic_store(&rhc_seg_hdr(&s->seg)->drain, 1); /* until somebody takes it back */
 	lifecycle_set(s, RHC_LIFE_DRAINING);
 	listen_close_data(&s->listen);
 	lifecycle_tell_all(s, WORKER_DRAIN);
+}
+
+void lifecycle_undrain(struct supervisor *s)
+{
+	char why[LISTEN_WHY_MAX];
+	int rc;
+
+	if (!s->draining || s->stopping)
+		return;
+	rc = listen_open_data(&s->listen, s->config, why);
+	if (rc == 0)
+		rc = generation_renew(s);
+	if (rc != 0) {
+		listen_close_data(&s->listen);
+		if (!s->undrain_told)
+			log_event(LOG_CORE, LOG_ERROR, "undrain_waits",
+				  LOG_STR("reason", rc == -EAGAIN ? "no free worker index" : why),
+				  LOG_STR("instead", "tried again each second"));
+		s->undrain_told = true;
+		return;
+	}
+	s->undrain_told = s->draining = false;
+	lifecycle_set(s, RHC_LIFE_STARTING);
 }
 
 void lifecycle_on_delay(struct timer *t)

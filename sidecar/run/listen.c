@@ -81,6 +81,17 @@ static int open_admin_socket(struct listen_set *s, const struct config_admin *a,
 	return rc ? failed(why, "admin", text, rc) : 0;
 }
 
+int listen_open_data(struct listen_set *s, const struct config *config, char why[LISTEN_WHY_MAX])
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < s->n && rc == 0; i++)
+		rc = open_listener(s, i, &config->listeners[i], why);
+	if (rc != 0)
+		listen_close_data(s);
+	return rc;
+}
+
 int listen_open(struct listen_set *s, const struct config *config, uint32_t workers,
 		char why[LISTEN_WHY_MAX])
 {
@@ -101,8 +112,7 @@ int listen_open(struct listen_set *s, const struct config *config, uint32_t work
 		for (uint32_t w = 0; w < RHC_WORKERS_MAX; w++)
 			s->fd[i][w] = -1;
 	}
-	for (uint32_t i = 0; i < s->n && rc == 0; i++)
-		rc = open_listener(s, i, &config->listeners[i], why);
+	rc = listen_open_data(s, config, why);
 	if (rc == 0)
 		rc = open_own(&config->admin.address, "admin", &s->admin_fd, why);
 	if (rc == 0)

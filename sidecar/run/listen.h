@@ -32,6 +32,8 @@ struct listen_set {
 int listen_open(struct listen_set *s, const struct config *config, uint32_t workers,
 		char why[LISTEN_WHY_MAX]);
 void listen_close(struct listen_set *s);
+/* The data sockets again, after listen_close_data(): all of them or, with -errno and why, none. */
+int listen_open_data(struct listen_set *s, const struct config *config, char why[LISTEN_WHY_MAX]);
 /* The supervisor's copies of the data sockets: workers keep theirs and drain them. */
 void listen_close_data(struct listen_set *s);
 /*

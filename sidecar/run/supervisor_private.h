@@ -58,6 +58,7 @@ struct supervisor {
 	bool reload_wanted; /* as soon as there is room for another generation */
 	bool stopping;      /* SIGTERM was taken */
 	bool draining;      /* workers were told */
+	bool undrain_told;  /* why it cannot be taken back yet */
 	int exit_code;
 };
 
@@ -74,6 +75,12 @@ void lifecycle_set(struct supervisor *s, enum rhc_lifecycle to);
  * stopping.
  */
 void lifecycle_drain(struct supervisor *s);
+/*
+ * After a drain that did not mean the end: the same sockets and the configuration in force, with new
+ * workers.  What is in the way (an address that is taken) leaves it draining; watch_on_second() tries
+ * again.
+ */
+void lifecycle_undrain(struct supervisor *s);
 void lifecycle_stop(struct supervisor *s, bool min_delay);
 void lifecycle_stop_now(struct supervisor *s);
 void lifecycle_on_delay(struct timer *t);
@@ -89,6 +96,8 @@ int generation_new(struct supervisor *s, const struct config *config, struct ups
 int generation_start(
 	struct supervisor
 		*s); /* all workers of the current one; -errno of the first fork that failed */
+/* Workers for the configuration in force, after a drain; -EAGAIN as generation_new(). */
+int generation_renew(struct supervisor *s);
 void generation_leave(
 	struct child *
 		c); /* c belongs to none any more; frees its retired generation with the last one */

@@ -146,6 +146,8 @@ void watch_on_second(struct timer *t)
 	}
 	if (atomic_load(&hdr->drain) && !s->stopping)
 		lifecycle_drain(s);
+	else if (s->draining)
+		lifecycle_undrain(s);
 	if (!rhc_segment_current(&s->seg))
 		segment_lost(&s->seg);
 	tell_stats(s);

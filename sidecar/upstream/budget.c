@@ -95,5 +95,5 @@ uint32_t retry_budget_left_milli(const struct retry_budget *b, uint64_t now_ns)
 
 	advance(&look, now_ns);
 	have = (earned(&look) + look.floor) / (TOKEN / 1000);
-	return have < 1000 ? (uint32_t)have : 1000;
+	return have < UINT32_MAX ? (uint32_t)have : UINT32_MAX;
 }

@@ -279,9 +279,12 @@ void dial_on_ready(struct pool_dial *d)
 	d->tls_ns = c->ready_ns - connected;
 	upstream_count(d->up, RHC_CTR_connect_ok);
 	upstream_time(d->up, RHC_HIST_connect, c->ready_ns - c->opened_ns);
-	if (stream_is_tls(&c->stream))
+	if (stream_is_tls(&c->stream)) {
 		upstream_count(d->up, stream_tls_resumed(&c->stream) ? RHC_CTR_tls_resumed
 								     : RHC_CTR_tls_full);
+		rhc_ctr_set(d->up->ctr, RHC_CTR_tls_peer_expires_s,
+			    stream_tls_peer_expires_s(&c->stream));
+	}
 	endpoints_ok(&d->up->endpoints, d->endpoint);
 	end(d, DIAL_READY);
 }

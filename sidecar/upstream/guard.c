@@ -440,6 +440,8 @@ static void second(struct upstream *up, uint64_t now_ms, uint64_t *wake)
 	if (up->guard.breaks)
 		rhc_breaker_tick(&up->guard.breaker, now_ms);
 	rhc_bulkhead_reconcile(up->all->seg, up->index, now_ms, &up->all->env.worker->ring, wake);
+	rhc_ctr_set(up->ctr, RHC_CTR_retry_budget_milli,
+		    retry_budget_left_milli(&up->budget, upstream_now(up)));
 }
 
 void guard_second(struct upstreams *all)

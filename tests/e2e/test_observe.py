@@ -5,8 +5,9 @@ import uuid
 
 import pytest
 
+from lib import parallel
 from lib.raw import Raw
-from lib.wait import free_port
+from lib.wait import free_port, until
 
 
 @pytest.fixture
@@ -193,3 +194,30 @@ def test_the_engine_that_runs_is_told(one):
     assert len(labels) == 1 and labels[0]["engine"] in ("io_uring", "epoll")
     wanted = one.config["io"]["engine"]
     assert wanted in ("auto", labels[0]["engine"])
+
+
+def test_metrics_tell_of_the_oldest_wait_and_of_the_retries_the_budget_allows(sidecar, origin):
+    one = sidecar({"orders": origin.url}, defaults={
+        "bulkhead": {"max_concurrency": 1}, "retry": {"budget": {"ratio": 0, "min_per_second": 7}}})
+    until("the budget is told", 10, lambda: one.metrics().get("rhc_retry_budget_available", upstream="orders") == 7)
+    assert one.metrics().get("rhc_bulkhead_oldest_wait_seconds", upstream="orders") == 0
+    holder = parallel.start(1, lambda i: one.call("orders", "GET", "/gate").status)
+    origin.wait_current(1)
+    waiter = parallel.start(1, lambda i: one.call("orders", "GET", "/").status)
+    until("one waits", 10, lambda: one.metrics().get("rhc_bulkhead_oldest_wait_seconds", upstream="orders") > 0.2)
+    assert one.shown("bulkhead", "orders")["oldest_wait_seconds"] > 0.2
+    origin.release()
+    assert parallel.finish(holder) + parallel.finish(waiter) == [200, 200]
+
+
+def test_an_upstream_is_told_whole_and_alone(one):
+    assert one.call("orders", "GET", "/").status == 200
+    row = json.loads(one.get("/api/v1/upstreams/orders", one.admin_port)[1])
+    assert (row["kind"], row["name"], row["url"]) == ("Upstream", "orders", one.config["upstreams"]["orders"]["url"])
+    assert set(row) >= {"circuit_breaker", "bulkhead", "calls", "attempts", "connections", "health"}
+    until("it is counted", 5, lambda: json.loads(one.get("/api/v1/upstreams/orders", one.admin_port)[1])["calls"]["total"] == 1)
+    assert row["health"]["service_reachable"] is None and row["bulkhead"]["oldest_wait_seconds"] is None
+    every = json.loads(one.get("/api/v1/upstreams", one.admin_port)[1])
+    assert every["kind"] == "UpstreamList" and [item["name"] for item in every["items"]] == ["orders", "billing"]
+    assert every["items"][1]["calls"]["p50_seconds"] is None
+    assert one.get("/api/v1/upstreams/nobody", one.admin_port)[0] == 404

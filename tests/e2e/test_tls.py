@@ -1,4 +1,8 @@
 """TLS upwards: who is trusted, what is told when somebody is not, sessions that resume, our certificate."""
+import calendar
+import subprocess
+import time
+
 import pytest
 
 from lib.servers import pattern
@@ -112,3 +116,19 @@ def test_alpn_chooses_the_protocol(choice, status, sidecar, nghttpd_tls, ours):
 
 def test_a_server_without_http2_is_spoken_to_in_http1(tls):
     assert tls("good", {"alpn": ["h2", "http/1.1"]}).call("secure", "GET", "/small").body == pattern(1000)
+
+
+def test_metrics_tell_when_certificates_end(tls, ours):
+    one = tls("good", {"client_cert_file": str(ours.cert("good")), "client_key_file": str(ours.key("good"))})
+
+    def ends(path):
+        text = subprocess.run(["openssl", "x509", "-in", path, "-noout", "-enddate"], capture_output=True, text=True,
+                              check=True).stdout
+        return calendar.timegm(time.strptime(text, "notAfter=%b %d %H:%M:%S %Y GMT\n"))
+
+    def told(side):
+        return one.metrics().get("rhc_tls_certificate_expiry_timestamp_seconds", upstream="secure", side=side)
+    assert told("ca") == ends(ours.ca_file) and told("client") == ends(ours.cert("good"))
+    assert told("peer") == 0, "nobody was asked yet"
+    assert one.call("secure", "GET", "/small").status == 200
+    assert told("peer") == ends(ours.cert("good"))

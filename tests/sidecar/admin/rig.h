@@ -38,7 +38,7 @@ static struct rig {
 	struct http_env http;
 	struct admin admin;
 	struct admin_hooks hooks;
-	unsigned drains, quits, checks;
+	unsigned drains, undrains, quits, checks;
 	bool live;
 } rig;
 
@@ -48,6 +48,11 @@ static inline void rig_drain(void *arg)
 {
 	(void)arg;
 	rig.drains++;
+}
+static inline void rig_undrain(void *arg)
+{
+	(void)arg;
+	rig.undrains++;
 }
 static inline void rig_quit(void *arg)
 {
@@ -89,7 +94,11 @@ static inline void rig_start(const char *more)
 	timer_wheel_init(&rig.timers, clock_ns());
 	rig.http.timers = &rig.timers;
 	rig.http.stream.bufs = &rig.bufs;
-	rig.hooks = (struct admin_hooks){ rig_drain, rig_quit, rig_health, rig_live, NULL };
+	rig.hooks = (struct admin_hooks){ .drain = rig_drain,
+					  .undrain = rig_undrain,
+					  .quit = rig_quit,
+					  .health = rig_health,
+					  .live = rig_live };
 	rig.admin = (struct admin){ .config = rig.config,
 				    .seg = &fx.seg,
 				    .lock_fd = fx.lock_fd,

@@ -83,6 +83,15 @@ static const struct {
 	{ { L, GET, "/api/v1/breakers", "localhost" }, 200, "application/json" },
 	{ { L, GET, "/api/v1/bulkheads", "localhost" }, 200, "application/json" },
 	{ { L, GET, "/api/v1/workers", "localhost" }, 200, "application/json" },
+	{ { L, GET, "/api/v1/upstreams", "localhost" }, 200, "application/json" },
+	{ { L, GET, "/api/v1/upstreams/orders", "localhost" }, 200, "application/json" },
+	{ { L, HEAD, "/api/v1/upstreams/orders", "localhost" }, 200, "application/json" },
+	{ { L, POST, "/api/v1/upstreams/orders", "localhost" }, 405, NULL },
+	{ { L, GET, "/api/v1/upstreams/nobody", "localhost" }, 404, NULL },
+	{ { L, GET, "/api/v1/upstreams/", "localhost" }, 404, NULL },
+	{ { L, GET, "/api/v1/upstreams/orders/x", "localhost" }, 404, NULL },
+	{ { T, GET, "/api/v1/upstreams", "pod" }, 404, NULL },
+	{ { T, GET, "/api/v1/upstreams/orders", "pod" }, 404, NULL },
 	{ { L, GET, "/api/v1/events?limit=3&type=breaker&upstream=orders&since=60", "localhost" },
 	  200,
 	  "application/json" },
@@ -140,6 +149,9 @@ static const struct {
 	  404,
 	  NULL },
 	{ { S, POST, "/drain", "admin" }, 200, "text/plain" },
+	{ { S, POST, "/undrain", "admin" }, 200, "text/plain" },
+	{ { T, POST, "/undrain", "pod" }, 404, NULL },
+	{ { S, GET, "/undrain", "admin" }, 405, NULL },
 	{ { S, POST, "/quitquitquit", "admin" }, 200, "text/plain" },
 	{ { S, POST, "/shutdown", "admin", "some body" }, 200, "text/plain" },
 	{ { S, PUT, "/drain", "admin" }, 405, NULL },
@@ -150,6 +162,7 @@ Test(routes, every_path_answers_on_its_surfaces_with_its_methods)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		expect(&rows[i].q, rows[i].status, rows[i].type);
 	cr_expect_eq(rig.drains, 1);
+	cr_expect_eq(rig.undrains, 1);
 	cr_expect_eq(rig.quits, 2);
 }
 

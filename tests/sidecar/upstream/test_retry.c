@@ -418,7 +418,7 @@ Test(retry_budget, allows_a_share_of_the_first_attempts)
 	cr_assert_not(retry_budget_take(&b, 100 * S));
 	for (int i = 0; i < 10; i++)
 		retry_budget_first(&b, 100 * S);
-	cr_assert_eq(retry_budget_left_milli(&b, 100 * S), 1000);
+	cr_assert_eq(retry_budget_left_milli(&b, 100 * S), 2000);
 	cr_assert(retry_budget_take(&b, 100 * S));
 	cr_assert(retry_budget_take(&b, 100 * S));
 	cr_assert_not(retry_budget_take(&b, 100 * S));
