@@ -108,6 +108,5 @@ void buf_unref(struct buf *b)
 	c = &b->pool->cls[b->cls];
 	b->next = c->free;
 	c->free = b;
-	if (c->n_free++ == 0 && b->pool->on_refill)
-		b->pool->on_refill(b->pool, (enum buf_class)b->cls, b->pool->on_refill_arg);
+	c->n_free++;
 }

@@ -9,7 +9,8 @@
  *           to the front of the class's free list (last in, first out: it is still in the cache).
  * Slices    struct slice is a value: some bytes and, when ->buf is set, one reference to what holds them.
  *           Passing a slice to a function that "takes" it moves the reference.
- * Empty     buf_get() returns NULL when the class is empty; that is an answer, not an error.
+ * Empty     buf_get() returns NULL when the class is empty; that is an answer, not an error.  Nobody is told
+ *           when one comes back: whoever waits is looked for by those who give (stream_refilled()).
  * Threads   none: one pool per worker.
  */
 #ifndef RHC_SIDECAR_BASE_BUF_H
@@ -50,9 +51,6 @@ struct buf_class_state {
 
 struct buf_pool {
 	struct buf_class_state cls[BUF_CLASSES];
-	/* Called after a buffer came back to an empty class; the engine re-arms one waiter.  May be NULL. */
-	void (*on_refill)(struct buf_pool *, enum buf_class, void *arg);
-	void  *on_refill_arg;
 };
 
 /* 0 or -ENOMEM.  Counts are per class, 1..65535. */

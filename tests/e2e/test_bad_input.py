@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from lib import hostile
+from lib.h2_client import H2Client
 from lib.raw import Incomplete, Raw
 from lib.servers import pattern
 from lib.wait import free_port, until
@@ -60,6 +62,12 @@ BAD_HEADS = {
     "a method that is no token": ("G{T / HTTP/1.1\r\nHost: orders\r\n\r\n", {400}),
     "length and chunked": (HEAD + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
     "two lengths": (HEAD + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", {400}),
+    "one length twice": (HEAD + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", {400}),
+    "a coding in HTTP/1.0": ("POST / HTTP/1.0\r\nHost: orders\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
+    "a Host that is not the target's": ("GET http://orders/ HTTP/1.1\r\nHost: other\r\n\r\n", {400}),
+    "a target with a user": ("GET http://me@orders/ HTTP/1.1\r\nHost: orders\r\n\r\n", {400}),
+    "a NUL in a name": (HEAD + "X\0A: 1\r\n\r\n", {400}),
+    "white space before the first field": ("GET / HTTP/1.1\r\n Host: orders\r\n\r\n", {400}),
     "two lengths in a list": (HEAD + "Content-Length: 3, 4\r\n\r\nabcd", {400}),
     "a negative length": (HEAD + "Content-Length: -3\r\n\r\n", {400}),
     "a signed length": (HEAD + "Content-Length: +3\r\n\r\nabc", {400}),
@@ -121,6 +129,46 @@ def test_a_smuggled_request_is_not_seen_by_the_upstream(one, origin, workers_liv
                   "Content-Length: 6\r\nTransfer-Encoding : chunked\r\n", "Transfer-Encoding: xchunked\r\n"):
         answer_of(one, f"POST /sha HTTP/1.1\r\nHost: orders\r\n{lines}\r\n0\r\n\r\nGET /?key=smuggled HTTP/1.1\r\nHost: orders\r\n\r\n")
     assert origin.attempts("smuggled") == 0
+
+
+H2_SMUGGLED = {  # method, path, authority, fields: what HTTP/1.1 would read as lines of its own, or frame by
+    "CR LF in the path": (b"GET", b"/ HTTP/1.1\r\nx-a: b", b"orders", ()),
+    "a space in the path": (b"GET", b"/ HTTP/1.1", b"orders", ()),
+    "CR LF in the method": (b"GET / HTTP/1.1\r\n", b"/", b"orders", ()),
+    "a space in the method": (b"GET /x", b"/", b"orders", ()),
+    "CR LF in the authority": (b"GET", b"/", b"orders\r\nx-a: b", ()),
+    "CR LF in a value": (b"GET", b"/", b"orders", ((b"x-a", b"b\r\nx-c: d"),)),
+    "LF in a value": (b"GET", b"/", b"orders", ((b"x-a", b"b\nx-c: d"),)),
+    "NUL in a value": (b"GET", b"/", b"orders", ((b"x-a", b"b\0c"),)),
+    "a colon in a name": (b"GET", b"/", b"orders", ((b"x-a: b\r\nx-c", b"d"),)),
+    "a space in a name": (b"GET", b"/", b"orders", ((b"x a", b"b"),)),
+    "a capital in a name": (b"GET", b"/", b"orders", ((b"X-A", b"b"),)),
+    "Transfer-Encoding": (b"POST", b"/", b"orders", ((b"transfer-encoding", b"chunked"),)),
+    "Connection": (b"GET", b"/", b"orders", ((b"connection", b"x-a"),)),
+    "Upgrade to h2c": (b"GET", b"/", b"orders", ((b"upgrade", b"h2c"),)),
+    "TE other than trailers": (b"GET", b"/", b"orders", ((b"te", b"chunked"),)),
+    "a Host of another": (b"GET", b"/", b"orders", ((b"host", b"other"),)),
+    "two lengths": (b"POST", b"/", b"orders", ((b"content-length", b"0"), (b"content-length", b"0"))),
+    "a length without its body": (b"POST", b"/", b"orders", ((b"content-length", b"7"),)),
+}
+
+
+@pytest.mark.parametrize("what", list(H2_SMUGGLED))
+def test_what_http_2_could_smuggle_into_http_1_1_never_reaches_the_upstream(what, one, origin, workers_live):
+    method, path, authority, fields = H2_SMUGGLED[what]
+    client = H2Client(one)
+    _, bad = client.request(block=H2Client.block(method, path, authority, *fields))
+    client.send(bad)
+    # nothing but its stream, or with a name that breaks the framing of heads the connection, ends
+    found = client.until(hostile.RST, hostile.GOAWAY, hostile.HEADERS)
+    assert found is not None and found[0] != hostile.HEADERS, found
+    assert origin.stats()["requests"] == 0
+    client.raw.close()
+    client = H2Client(one)
+    _, good = client.request(block=H2Client.block(b"GET", b"/", b"orders"))
+    client.send(good)
+    assert client.until(hostile.HEADERS, hostile.RST, hostile.GOAWAY)[0] == hostile.HEADERS
+    client.raw.close()
 
 
 def test_a_half_head_ends_with_the_header_timeout(sidecar, origin):

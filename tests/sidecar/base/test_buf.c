@@ -4,16 +4,6 @@
 #include <signal.h>
 #include <string.h>
 
-static int            refills;
-static enum buf_class refilled;
-
-static void on_refill(struct buf_pool *pool, enum buf_class cls, void *arg)
-{
-	cr_assert_eq(pool, arg);
-	refills++;
-	refilled = cls;
-}
-
 Test(buf, an_empty_class_answers_null_and_the_other_goes_on)
 {
 	struct buf_pool p;
@@ -56,24 +46,6 @@ Test(buf, comes_back_with_its_last_reference_and_is_the_next_to_go)
 	cr_assert_eq(b->len, 0);
 	cr_assert_eq(b->refs, 1);
 	buf_unref(b);
-	buf_pool_fini(&p);
-}
-
-Test(buf, only_the_first_return_to_an_empty_class_is_told)
-{
-	struct buf_pool p;
-	struct buf     *b[3];
-
-	cr_assert_eq(buf_pool_init(&p, 1, 3), 0);
-	p.on_refill = on_refill;
-	p.on_refill_arg = &p;
-	for (int i = 0; i < 3; i++)
-		b[i] = buf_get(&p, BUF_LARGE);
-	for (int i = 0; i < 3; i++) {
-		buf_unref(b[i]);
-		cr_assert_eq(refills, 1);
-	}
-	cr_assert_eq(refilled, BUF_LARGE);
 	buf_pool_fini(&p);
 }
 
