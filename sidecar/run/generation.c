@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sidecar/base/log.h"
 #include "sidecar/config/findings.h"
@@ -14,42 +15,63 @@
 #define READY_POLL_MAX_NS (100 * NS_PER_MS) /* of those that do not come */
 #define RELOAD_PATIENCE_NS \
 	(5 * NS_PER_S) /* for workers that are starting; one that never serves may be replaced */
+#define PLACE_LOOKS    10  /* for free indices, before there is no room ... */
+#define PLACE_PAUSE_US 500 /* ... and between two of them */
 
 /* ---- which indices ---- */
 
-static bool is_free(const struct supervisor *s, uint32_t i)
+/* Indices of the segment that neither we nor a predecessor's draining workers use. */
+static uint64_t look_for_places(const struct supervisor *s)
 {
-	return !s->children[i].g && rhc_worker_alive(&s->seg, s->lock_fd, i) != RHC_ALIVE_YES;
+	uint64_t free = 0;
+
+	for (uint32_t i = 0; i < s->seg.hdr.max_workers; i++) {
+		if (!s->children[i].g &&
+		    rhc_worker_alive(&s->seg, s->lock_fd, i) != RHC_ALIVE_YES)
+			free |= UINT64_C(1) << i;
+	}
+	return free;
+}
+
+/*
+ * 0 if they are too few.  Who reaps a dead worker holds its byte as a living one does, for less
+ * than a millisecond: so too few are looked for again before that is believed.
+ */
+static uint64_t free_places(const struct supervisor *s)
+{
+	for (unsigned look = 0; look < PLACE_LOOKS; look++) {
+		uint64_t free = look_for_places(s);
+
+		if ((uint32_t)__builtin_popcountll(free) >= s->n_workers)
+			return free;
+		usleep(PLACE_PAUSE_US);
+	}
+	return 0;
 }
 
 static bool has_room(const struct supervisor *s)
 {
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < s->seg.hdr.max_workers; i++)
-		n += is_free(s, i);
-	return n >= s->n_workers;
+	return free_places(s) != 0;
 }
 
-/* Indices of the segment that neither we nor a predecessor's draining workers use. */
+/* One look decides: what is reaped by a peer from now on is ours all the same, see take_index(). */
 static int find_places(struct supervisor *s, struct generation *g)
 {
-	uint32_t place = 0;
+	uint64_t free = free_places(s);
 
-	if (!has_room(s))
+	if (free == 0)
 		return -EAGAIN;
-	for (uint32_t i = 0; i < s->seg.hdr.max_workers && place < s->n_workers; i++) {
-		if (!is_free(s, i))
-			continue;
+	for (uint32_t place = 0; place < s->n_workers; place++, free &= free - 1) {
+		uint32_t i = (uint32_t)__builtin_ctzll(free);
+
 		s->children[i] = (struct child){ .s = s,
 						 .g = g,
 						 .index = i,
-						 .place = place++,
+						 .place = place,
 						 .control_fd = -1,
 						 .restart = { .fn = generation_on_restart } };
-		g->n++;
 	}
-	assert(place == s->n_workers);
+	g->n = s->n_workers;
 	return 0;
 }
 
