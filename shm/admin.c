@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "shm/calm.h"
 #include "shm/note.h"
 #include "shm/reap.h"
 
@@ -262,6 +263,26 @@ static bool owner_alive(const struct rhc_admin *a, uint64_t word)
 	       rhc_worker_alive(a->seg, a->fd, owner) == RHC_ALIVE_YES;
 }
 
+/*
+ * Once an upstream is pinned, all releases are compare-exchanges, but for one that read the order
+ * before: its turn of the loop must end, and so must the next, whose reads may be older than they seem.
+ */
+static bool may_be_leaving(struct rhc_admin *a, uint32_t upstream, uint64_t word)
+{
+	struct rhc_up *up = rhc_seg_up(a->seg, upstream);
+	uint64_t loops;
+
+	rhc_calm_pin(up);
+	if (RHC_ORDER_EPOCH(rhc_load(&up->order)) == 0)
+		return false; /* it has never been calm */
+	loops = rhc_load(&rhc_seg_worker(a->seg, RHC_SLOT_OWNER(word) - 1)->loops);
+	if (a->turns[0] != word) {
+		a->turns[0] = word;
+		a->turns[1] = loops;
+	}
+	return loops < a->turns[1] + 2;
+}
+
 int rhc_admin_free_slot(struct rhc_admin *a, uint32_t upstream, uint32_t slot, bool force,
                         const char *reason, uint64_t now_ms, struct rhc_change *ret)
 {
@@ -275,8 +296,12 @@ int rhc_admin_free_slot(struct rhc_admin *a, uint32_t upstream, uint32_t slot, b
 	*ret = (struct rhc_change){ word, 0, false };
 	if (word == 0)
 		return -ENOENT;
-	if (!force && owner_alive(a, word))
-		return -EBUSY;
+	if (owner_alive(a, word)) {
+		if (!force)
+			return -EBUSY;
+		if (may_be_leaving(a, upstream, word))
+			return -EAGAIN;
+	}
 	ask(a, RHC_EV_slot_freed, upstream, now_ms, (uint64_t[5]){ who(a), word, slot }, reason);
 	RHC_FI("admin.free");
 	/*

@@ -43,6 +43,7 @@ struct rhc_admin {
 	uint32_t uid, pid;
 	struct rhc_ring_writer ring;
 	uint64_t wake;
+	uint64_t turns[2]; /* slot word that is to be freed by force, its owner's loops then */
 };
 
 /* Take the ADMIN byte.  The caller may retry -EBUSY for as long as it likes. */
@@ -69,7 +70,12 @@ int rhc_admin_limit(struct rhc_admin *a, uint32_t upstream, uint32_t limit, uint
 int rhc_admin_limit_clear(struct rhc_admin *a, uint32_t upstream, const char *reason,
 			  uint64_t now_ms, struct rhc_change *ret);
 
-/* Free one slot.  -EBUSY its owner is alive, unless force; -ENOENT it is free. */
+/*
+ * Free one slot.  -EBUSY its owner is alive, unless force; -ENOENT it is free.
+ * -EAGAIN, by force only: its owner may be giving it back this instant, by a plain store that would
+ * hit the next holder.  That is over for good when it has gone on for two turns of its loop: ask again,
+ * with the same handle.  One that never goes on must be killed; then it is reaped.
+ */
 int rhc_admin_free_slot(struct rhc_admin *a, uint32_t upstream, uint32_t slot, bool force,
                         const char *reason, uint64_t now_ms, struct rhc_change *ret);
 

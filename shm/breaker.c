@@ -281,6 +281,18 @@ static bool take_permit(struct rhc_breaker_ref *b, uint32_t k, uint64_t mine, ui
 	return true;
 }
 
+/*
+ * The instant of admission of a probe: the breaker may have moved before our CAS, and if we were stopped
+ * since, somebody may have taken the permit over.  The permit last: it counts the probes.
+ */
+static bool still_probe(const struct rhc_breaker_ref *b, const struct rhc_permit *permit)
+{
+	struct rhc_breaker brk = rhc_breaker_unpack(load(b->up), NULL);
+
+	return brk.state == RHC_BRK_HALF_OPEN && brk.gen == permit->gen &&
+	       rhc_load(&b->up->permit[permit->slot & (RHC_PROBES_MAX - 1)]) == permit->word;
+}
+
 /* PROBE, REFUSE (all out), or PASS for "the breaker moved on, look again". */
 static enum rhc_admit take_probe(struct rhc_breaker_ref *b, uint32_t gen,
 				 const struct rhc_policy *policy, uint64_t now_ms,
@@ -289,18 +301,11 @@ static enum rhc_admit take_probe(struct rhc_breaker_ref *b, uint32_t gen,
 	uint64_t mine = permit_word(b, gen, now_ms + policy->lease_ms);
 
 	for (uint32_t k = 0; k < policy->half_open_max; k++) {
-		struct rhc_breaker brk;
-
 		if (!take_permit(b, k, mine, now_ms))
 			continue;
 		*ret = (struct rhc_permit){ RHC_PERMIT_PROBE, (uint8_t)k, gen, mine };
 		RHC_FI("permit.taken");
-		/*
-		 * The instant of admission: the breaker may have moved between its load and our
-		 * CAS.
-		 */
-		brk = rhc_breaker_unpack(load(b->up), NULL);
-		if (brk.state == RHC_BRK_HALF_OPEN && brk.gen == gen)
+		if (still_probe(b, ret))
 			return RHC_ADMIT_PROBE;
 		drop_permit(b, ret);
 		*ret = (struct rhc_permit){ 0 };
@@ -410,8 +415,8 @@ enum rhc_admit rhc_breaker_readmit(struct rhc_breaker_ref *b, uint64_t now_ms,
 		return RHC_ADMIT_PASS;
 	if (old.kind == RHC_PERMIT_PROBE && renew(b, permit, now_ms)) {
 		/* Look after the renewal: the same pair as in take_probe(). */
-		brk = rhc_breaker_unpack(load(b->up), NULL);
-		if (old.gen == brk.gen && brk.state == RHC_BRK_HALF_OPEN)
+		RHC_FI("permit.renewed");
+		if (still_probe(b, permit))
 			return RHC_ADMIT_PROBE;
 		drop_permit(b, permit);
 	}
@@ -444,8 +449,10 @@ static bool verdict(struct rhc_breaker_ref *b, const struct rhc_permit *permit,
 		atomic_store(&b->up->last_failure, rhc_field(error, 56, 8) |
 		                                           rhc_field(b->w->index, 48, 8) |
 		                                           rhc_field(now_ms, 0, 48));
-	if (brk.state != RHC_BRK_HALF_OPEN)
+	if (brk.state != RHC_BRK_HALF_OPEN && policy.window_ms) {
 		rhc_window_add(&b->win[b->w->index], &policy, outcome, now_ms);
+		rhc_window_aim(&b->bucket, b->up, &b->win[b->w->index], now_ms);
+	}
 	if (brk.state == RHC_BRK_CLOSED && outcome == RHC_OUTCOME_OK && brk.failures == 0)
 		return true; /* nothing shared is stored */
 	in.what = outcome == RHC_OUTCOME_FAIL   ? RHC_BRK_IN_FAIL

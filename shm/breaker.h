@@ -98,6 +98,14 @@ struct rhc_breaker rhc_breaker_next(struct rhc_breaker b, const struct rhc_polic
 /* How long an OPEN lasts after `reopens` re-opens. */
 uint64_t rhc_breaker_open_ms(const struct rhc_policy *policy, uint32_t reopens, uint32_t random);
 
+/* The own window buckets of this instant, so that a success need not look for them; private. */
+struct rhc_bucket {
+	uint64_t from_ms, len_ms; /* 0: none known */
+	uint64_t policy[2];       /* rhc_up.policy[2], [3] it was made for */
+	uint64_t epoch;           /* as in its words */
+	_Atomic uint64_t *rate, *slow; /* NULL: not kept */
+};
+
 /* What one worker needs for one upstream; private. */
 struct rhc_breaker_ref {
 	struct rhc_worker *w;
@@ -106,6 +114,7 @@ struct rhc_breaker_ref {
 	_Atomic uint64_t *ctr;
 	struct rhc_win *win;  /* [max_workers] of this upstream */
 	uint32_t random;      /* state of a small generator */
+	struct rhc_bucket bucket;
 };
 
 void rhc_breaker_init(struct rhc_breaker_ref *b, struct rhc_worker *w, uint32_t upstream);
@@ -214,8 +223,44 @@ rhc_inline enum rhc_admit rhc_breaker_admit(struct rhc_breaker_ref *b, uint64_t 
 }
 
 /*
- * A success while CLOSED in the generation it was admitted under, no failures in a row before it,
- * no window: two loads, nothing to store.
+ * One more success in a bucket `epoch:24 | total:20 | bad:20`.  False: another epoch, or it is full.
+ * Relaxed: one writer, and only bad results are stored and then summed.
+ */
+rhc_inline bool rhc_bucket_has_room(const _Atomic uint64_t *bucket, uint64_t epoch)
+{
+	uint64_t word = atomic_load_explicit(bucket, memory_order_relaxed);
+
+	return word >> 40 == epoch && rhc_bits(word, 20, 20) < (1 << 20) - 1;
+}
+
+rhc_inline void rhc_bucket_inc(_Atomic uint64_t *bucket)
+{
+	uint64_t word = atomic_load_explicit(bucket, memory_order_relaxed);
+
+	atomic_store_explicit(bucket, word + (1 << 20), memory_order_relaxed);
+}
+
+/* False: not this bucket, or not this policy any more; then rhc_breaker_record_slow() counts. */
+rhc_inline bool rhc_bucket_count(struct rhc_breaker_ref *b, uint64_t now_ms)
+{
+	const struct rhc_bucket *k = &b->bucket;
+	const _Atomic uint64_t *policy = b->up->policy;
+
+	if (now_ms - k->from_ms >= k->len_ms || rhc_load(&policy[2]) != k->policy[0] ||
+	    rhc_load(&policy[3]) != k->policy[1] || rhc_load(&policy[5]) != 0 ||
+	    (k->rate && !rhc_bucket_has_room(k->rate, k->epoch)) ||
+	    (k->slow && !rhc_bucket_has_room(k->slow, k->epoch)))
+		return false;
+	if (k->rate)
+		rhc_bucket_inc(k->rate);
+	if (k->slow)
+		rhc_bucket_inc(k->slow);
+	return true;
+}
+
+/*
+ * A success while CLOSED in the generation it was admitted under, no failures in a row before it: a
+ * few loads, and with a window one private word to store.
  */
 rhc_inline bool rhc_breaker_record(struct rhc_breaker_ref *b, struct rhc_permit *permit,
 				   enum rhc_outcome outcome, unsigned error, uint64_t now_ms)
@@ -224,7 +269,7 @@ rhc_inline bool rhc_breaker_record(struct rhc_breaker_ref *b, struct rhc_permit 
 
 	if (rhc_unlikely(outcome != RHC_OUTCOME_OK || permit->kind != RHC_PERMIT_PASS ||
 			 rhc_load(&up->brk) >> 31 != (uint64_t)permit->gen << 10 ||
-			 rhc_policy_has_window(up)))
+			 (rhc_policy_has_window(up) && !rhc_bucket_count(b, now_ms))))
 		return rhc_breaker_record_slow(b, permit, outcome, error, now_ms);
 	permit->kind = RHC_PERMIT_NONE;
 	return true;

@@ -10,6 +10,7 @@
 #include "shm/slots.h"
 
 #define TOLD_MS 1000 /* events about saturation: one per second and worker */
+#define CALM_LOOKS  16 /* at held slots whose hint is on, in one search, before the calm is ended */
 
 /* ---- who waits longest, the baton ---- */
 
@@ -49,6 +50,13 @@ static void pass_baton(struct rhc_bulkhead *b, uint64_t now_ms, uint64_t *wake)
 
 /* ---- claiming a slot ---- */
 
+struct search {
+	uint64_t word; /* to store */
+	uint32_t limit, found;
+	unsigned held; /* hinted slots that were not free */
+	bool back;     /* a hint was put back: pass the baton */
+};
+
 static bool claim(struct rhc_bulkhead *b, uint32_t i, uint64_t word)
 {
 	_Atomic uint64_t *slot = &b->slots[rhc_slot_at(b->cap, i)];
@@ -62,13 +70,13 @@ static bool claim(struct rhc_bulkhead *b, uint32_t i, uint64_t word)
 }
 
 /* The slots this worker freed last: their lines are in its cache and in nobody else's. */
-static bool claim_own(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, uint32_t *ret)
+static bool claim_own(struct rhc_bulkhead *b, struct search *s)
 {
 	while (b->lifo_len) {
 		uint32_t i = b->lifo[--b->lifo_len] & 0xffff;
 
-		if (i < limit && claim(b, i, word)) {
-			*ret = i;
+		if (i < s->limit && claim(b, i, s->word)) {
+			s->found = i;
 			return true;
 		}
 	}
@@ -84,6 +92,7 @@ static bool put_back(struct rhc_bulkhead *b, uint32_t i)
 	RHC_FI("hint.clear");
 	atomic_fetch_and(hint, ~bit);
 	RHC_FI("hint.cleared");
+	rhc_calm_end(b->up); /* who gives it back from now on sees that the hint is off */
 	if (rhc_load(&b->slots[rhc_slot_at(b->cap, i)]) != 0)
 		return false;
 	RHC_FI("hint.back");
@@ -91,47 +100,53 @@ static bool put_back(struct rhc_bulkhead *b, uint32_t i)
 	return true;
 }
 
+/* A few wrong hints cost less than the end of a calm does; and what is left on is not lost. */
+static bool leave_hint(const struct rhc_bulkhead *b, struct search *s)
+{
+	return s->held++ < CALM_LOOKS &&
+	       RHC_ORDER_MODE(rhc_load(&b->up->order)) == RHC_ORDER_CALM;
+}
+
 /* Try every hinted index among `bits` of a hint word. */
-static bool claim_in(struct rhc_bulkhead *b, uint32_t word_index, uint64_t bits, uint64_t word,
-                     bool *back, uint32_t *ret)
+static bool claim_in(struct rhc_bulkhead *b, uint32_t word_index, uint64_t bits, struct search *s)
 {
 	for (; bits; bits &= bits - 1) {
 		uint32_t i = word_index * 64 + (uint32_t)__builtin_ctzll(bits);
 
-		if (claim(b, i, word)) {
-			*ret = i;
+		if (claim(b, i, s->word)) {
+			s->found = i;
 			return true;
 		}
-		*back |= put_back(b, i);
+		if (!leave_hint(b, s))
+			s->back |= put_back(b, i);
 	}
 	return false;
 }
 
 /* Hint words [from, to).  Mostly they are 0 when we come here: the loop is tight for that. */
-static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, uint32_t limit,
-			uint64_t word, bool *back, uint32_t *ret)
+static bool claim_range(struct rhc_bulkhead *b, uint32_t from, uint32_t to, struct search *s)
 {
-	for (uint32_t at = from; at < to; at++) {
-		uint64_t bits = rhc_load(&b->hints[at]);
+	const _Atomic uint64_t *hints = b->hints;
 
-		if (bits && claim_in(b, at, bits & in_limit(at, limit), word, back, ret))
+	for (uint32_t at = from; at < to; at++) {
+		uint64_t bits = rhc_load(&hints[at]);
+
+		if (rhc_unlikely(bits) && claim_in(b, at, bits & in_limit(at, s->limit), s))
 			return true;
 	}
 	return false;
 }
 
 /* From the worker's home on, once around: workers that start apart seldom meet. */
-static bool claim_hinted(struct rhc_bulkhead *b, uint32_t limit, uint64_t word, bool *back,
-			 uint32_t *ret)
+static bool claim_hinted(struct rhc_bulkhead *b, struct search *s)
 {
-	uint32_t home = (uint32_t)((uint64_t)b->home * limit >> 32), at = home / 64;
-	uint64_t bits = rhc_load(&b->hints[at]) & in_limit(at, limit),
+	uint32_t home = (uint32_t)((uint64_t)b->home * s->limit >> 32), at = home / 64;
+	uint64_t bits = rhc_load(&b->hints[at]) & in_limit(at, s->limit),
 		 from_home = UINT64_MAX << home % 64;
 
-	return claim_in(b, at, bits & from_home, word, back, ret) ||
-	       claim_range(b, at + 1, (limit + 63) / 64, limit, word, back, ret) ||
-	       claim_range(b, 0, at, limit, word, back, ret) ||
-	       claim_in(b, at, bits & ~from_home, word, back, ret);
+	return claim_in(b, at, bits & from_home, s) ||
+	       claim_range(b, at + 1, (s->limit + 63) / 64, s) || claim_range(b, 0, at, s) ||
+	       claim_in(b, at, bits & ~from_home, s);
 }
 
 /* ---- admission: never above the limit of that instant ---- */
@@ -181,25 +196,24 @@ static bool take(struct rhc_bulkhead *b, bool turn, uint64_t now_ms, struct rhc_
 		 uint64_t *wake)
 {
 	struct rhc_ctl c = rhc_ctl_load(b->up, b->cap);
-	uint64_t word;
-	bool back = false, got = false;
-	uint32_t i = 0;
+	struct search s = { .limit = c.limit };
+	bool got;
 
 	/* Draining: only who waits longest may claim, or claimers refuse each other for ever. */
 	if (c.limit == 0 || (c.hw > c.limit && !turn))
 		return false;
-	word = rhc_slot_word(b, now_ms);
-	got = claim_own(b, c.limit, word, &i) || claim_hinted(b, c.limit, word, &back, &i);
+	s.word = rhc_slot_word(b, now_ms);
+	got = claim_own(b, &s) || claim_hinted(b, &s);
 	if (got) {
 		RHC_FI("slot.claimed");
-		got = admitted(b, i);
+		got = admitted(b, s.found);
 		if (!got)
-			give_back(b, i, word, now_ms, wake);
+			give_back(b, s.found, s.word, now_ms, wake);
 	}
-	if (back)
+	if (s.back)
 		pass_baton(b, now_ms, wake);
 	if (got)
-		*ret = (struct rhc_slot){ word, i, rhc_slot_at(b->cap, i) };
+		*ret = (struct rhc_slot){ s.word, s.found, rhc_slot_at(b->cap, s.found) };
 	return got;
 }
 
@@ -276,6 +290,7 @@ void rhc_bulkhead_init(struct rhc_bulkhead *b, struct rhc_worker *w, uint32_t up
 	b->ctr = rhc_seg_ctr(w->seg, w->index, upstream);
 	b->upstream = upstream;
 	b->cap = w->seg->hdr.slots_cap;
+	b->plain = w->fenced ? RHC_ORDER_MODES : 0;
 	b->owner = rhc_field(w->inc, 10, 16) | rhc_field(w->index + 1, 0, 10);
 	/* Multiples of the golden ratio lie far apart for any number of workers and any limit. */
 	b->home = w->index * UINT32_C(0x9e3779b9);
@@ -355,11 +370,14 @@ enum rhc_take rhc_bulkhead_wait(struct rhc_bulkhead *b, struct rhc_waiter *waite
 	}
 	enqueue(b, waiter, now_ms);
 	/*
-	 * Look again after publishing.  Not the first here: then the first has looked, and is
-	 * awaited.
+	 * Look again after publishing; who gives a slot back after that sees that we wait.  Not the
+	 * first here: then the first has looked, and is awaited.
 	 */
-	if (b->first == waiter && rhc_bulkhead_poll(b, now_ms, ret_slot, wake))
-		return RHC_TAKE_GOT;
+	if (b->first == waiter) {
+		rhc_calm_end(b->up);
+		if (rhc_bulkhead_poll(b, now_ms, ret_slot, wake))
+			return RHC_TAKE_GOT;
+	}
 	if (queue_too_long(b, now_ms)) {
 		dequeue(b, waiter);
 		pass_baton(b, now_ms, wake);
@@ -382,10 +400,18 @@ void rhc_bulkhead_cancel(struct rhc_bulkhead *b, struct rhc_waiter *waiter, uint
 	rhc_ctr_inc(b->ctr, RHC_CTR_slot_cancelled);
 }
 
+void rhc_bulkhead_calm(struct rhc_bulkhead *b)
+{
+	if (b->w->fenced)
+		rhc_calm_begin(b->up, &b->seen);
+}
+
 static void leave_above(struct rhc_bulkhead *b)
 {
-	struct rhc_ctl c = rhc_ctl_load(b->up, b->cap);
+	struct rhc_ctl c;
 
+	rhc_calm_end(b->up); /* of two that leave last at least one sees both gone */
+	c = rhc_ctl_load(b->up, b->cap);
 	if (c.hw > c.limit)
 		rhc_slots_lower_hw(b->w->seg, b->upstream, &c);
 }

@@ -23,7 +23,8 @@
  * Order    all words seq_cst: publish / look at slots against free / look at tickets; clear hint /
  *          re-read slot against free / read hint; claim / re-read ctl against change ctl / read
  *          slots.
- * Healthy  writes one own slot word, nothing else.
+ * Healthy  one locked operation takes; giving back is a plain store while all is calm
+ *          (shm/calm.h), else a second one.  Nothing else shared is written.
  * Never    allocates, blocks, logs, reads a clock.
  */
 #ifndef RHC_SHM_BULKHEAD_H
@@ -31,8 +32,8 @@
 
 #include <assert.h>
 
+#include "shm/calm.h"
 #include "shm/counters.h"
-#include "shm/upstream.h"
 
 #define RHC_STALL_MS 200 /* a worker without a beat for that long is passed over */
 #define RHC_TICK_MS  5   /* poll at least so often while somebody waits here */
@@ -74,6 +75,7 @@ struct rhc_bulkhead {
 	_Atomic uint64_t *slots, *hints, *ctr;
 	struct rhc_worker *w;
 	uint64_t owner;          /* inc:16 | index + 1:10, as in a slot word */
+	uint64_t plain;          /* RHC_ORDER_MODES, or 0: this process may not use plain stores */
 	uint32_t cap;
 	uint32_t lifo_len;       /* stack of the slots freed last; full: the newest replaces the top */
 	uint32_t lifo[RHC_LIFO]; /* at:16 | index:16 */
@@ -81,6 +83,7 @@ struct rhc_bulkhead {
 	uint32_t home; /* share of the index range where this worker looks first, / 2^32 */
 	struct rhc_waiter *first, *last; /* local FIFO */
 	uint32_t waiters;
+	uint64_t seen;    /* order at the last rhc_bulkhead_calm() */
 	uint64_t told_ms; /* when the last "saturated" or "queue_full" event was written */
 };
 
@@ -128,6 +131,9 @@ rhc_inline void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *sl
  */
 void rhc_bulkhead_reconcile(const struct rhc_segment *seg, uint32_t upstream, uint64_t now_ms,
                             struct rhc_ring_writer *events, uint64_t *wake);
+
+/* From a worker's 1 s tick: its upstream becomes calm if it has been quiet, shm/calm.h. */
+void rhc_bulkhead_calm(struct rhc_bulkhead *b);
 
 /* Override of the limit, rhc_up.limit_ovr.  until_ms 0 = no end. */
 struct rhc_limit_override {
@@ -222,7 +228,7 @@ rhc_inline void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *sl
 {
 	struct rhc_up *up = b->up;
 	_Atomic uint64_t *hint = &b->hints[slot->index / 64], *ctr = b->ctr;
-	uint64_t word = slot->word;
+	uint64_t word = slot->word, order = rhc_load(&up->order);
 	uint32_t index = slot->index, at = slot->at;
 
 	slot->word = 0;
@@ -232,9 +238,17 @@ rhc_inline void rhc_bulkhead_release(struct rhc_bulkhead *b, struct rhc_slot *sl
 	assert((word & RHC_SLOT_HOLDER) == b->owner && (index | at) < b->cap);
 	rhc_ctr_inc(ctr, RHC_CTR_slot_released);
 	RHC_FI("slot.release");
-	/* Fails if rhcctl freed it: then it is somebody else's by now, or free. */
-	if (rhc_unlikely(!atomic_compare_exchange_strong(&b->slots[at], &word, 0)))
-		return;
+	if (rhc_likely((order & b->plain) == RHC_ORDER_CALM)) {
+		/* In a calm nobody else frees it; release: what it stood for is over. */
+		atomic_store_explicit(&b->slots[at], 0, memory_order_release);
+		atomic_signal_fence(memory_order_seq_cst);
+		RHC_FI("slot.freed_calm");
+		/* A locked operation is a fence; the slot is free, so its hint may be on. */
+		if (rhc_unlikely(rhc_load(&up->order) != order))
+			atomic_fetch_or(hint, UINT64_C(1) << index % 64);
+	} else if (rhc_unlikely(!atomic_compare_exchange_strong(&b->slots[at], &word, 0))) {
+		return; /* rhcctl freed it: it is somebody else's by now, or free */
+	}
 	RHC_FI("slot.freed");
 	/* Lazy: mostly the hint is still on and nobody waits, and nothing shared is stored. */
 	if (rhc_unlikely((rhc_load(hint) >> index % 64 & 1) == 0 || rhc_load(&up->waitmask) ||

@@ -39,7 +39,7 @@ static const struct field fields[] = {
 	F(rhc_worker_rec, start_ms) F(rhc_worker_rec, generation) F(rhc_worker_rec, version)
 	F(rhc_note, seq) F(rhc_note, who) F(rhc_note, when) F(rhc_note, text)
 	F(rhc_up, id) F(rhc_up, name_hash) F(rhc_up, name) F(rhc_up, brk) F(rhc_up, ctl)
-	F(rhc_up, policy) F(rhc_up, waitmask) F(rhc_up, ticket) F(rhc_up, permit) F(rhc_up, outage)
+	F(rhc_up, policy) F(rhc_up, waitmask) F(rhc_up, ticket) F(rhc_up, order) F(rhc_up, permit) F(rhc_up, outage)
 	F(rhc_up, trip) F(rhc_up, last_failure) F(rhc_up, limit_ovr) F(rhc_up, retired_gen)
 	F(rhc_up, health) F(rhc_up, note) F(rhc_up, head) F(rhc_up, since_ms)
 	F(rhc_win, rate) F(rhc_win, slow)

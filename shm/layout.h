@@ -135,7 +135,8 @@ struct rhc_up {
 	/* line 2: written only when saturated */
 	alignas(RHC_LINE) _Atomic uint64_t waitmask; /* bit w: worker w has waiters */
 	_Atomic uint64_t ticket;                     /* fetch_add */
-	uint64_t pad0[6];
+	_Atomic uint64_t order;                      /* epoch:62 | mode:2, shm/calm.h */
+	uint64_t pad0[5];
 	/* line 3: half-open permits */
 	alignas(RHC_LINE) _Atomic uint64_t permit[RHC_PROBES_MAX];
 	/* line 4: rare words beside the facts */

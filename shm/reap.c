@@ -10,6 +10,7 @@
 
 #include "shm/breaker.h"
 #include "shm/bulkhead.h"
+#include "shm/calm.h"
 
 static uint32_t free_slots(const struct rhc_segment *seg, uint32_t u, uint32_t index)
 {
@@ -61,6 +62,11 @@ static uint32_t free_tickets(struct rhc_up *up, uint32_t index)
 
 void rhc_reap_words(struct rhc_segment *seg, uint32_t index, struct rhc_reaped *ret, uint64_t *wake)
 {
+	/*
+	 * It may have died between clearing a hint and looking again, while another, in a calm, gave
+	 * that slot back: now its store is seen by us, or the cleared hint by it.
+	 */
+	rhc_calm_fence();
 	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
 		struct rhc_up *up = rhc_seg_up(seg, u);
 		uint32_t freed;

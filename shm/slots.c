@@ -4,6 +4,8 @@
  */
 #include "shm/slots.h"
 
+#include "shm/calm.h"
+
 uint64_t rhc_slot_age_ms(uint64_t word, uint64_t now_ms)
 {
 	uint64_t age = (now_ms / 64 - rhc_bits(word, 26, 22)) & ((1 << 22) - 1);
@@ -196,6 +198,7 @@ static bool reconcile_once(const struct rhc_segment *seg, uint32_t upstream, uin
 		return c.hw > c.limit && !rhc_slots_lower_hw(seg, upstream, &c)
 			       ? false
 			       : rhc_load(&up->ctl) != c.word;
+	rhc_calm_end(up); /* what is given back from now on sees the new limit, or we see it free */
 	RHC_FI("ctl.limit");
 	if (!atomic_compare_exchange_strong(
 		    &up->ctl, &old, ctl_word(limit, c.hw > limit ? c.hw : limit, c.epoch + 1)))

@@ -53,6 +53,25 @@ void rhc_window_add(struct rhc_win *own, const struct rhc_policy *policy, enum r
 		add(own->slow, epoch, slow, slow);
 }
 
+void rhc_window_aim(struct rhc_bucket *ret, const struct rhc_up *up, struct rhc_win *own,
+		    uint64_t now_ms)
+{
+	struct rhc_bucket k = { .policy = { rhc_load(&up->policy[2]), rhc_load(&up->policy[3]) } };
+	struct rhc_policy policy;
+	uint64_t epoch;
+
+	rhc_policy_load(up, &policy);
+	if (policy.window_ms) {
+		k.len_ms = bucket_ms(&policy);
+		epoch = now_ms / k.len_ms;
+		k.from_ms = epoch * k.len_ms;
+		k.epoch = epoch & EPOCH_MASK;
+		k.rate = policy.failure_permille ? &own->rate[epoch % RHC_WIN_BUCKETS] : NULL;
+		k.slow = policy.slow_permille ? &own->slow[epoch % RHC_WIN_BUCKETS] : NULL;
+	}
+	*ret = k;
+}
+
 /*
  * When it closed, from 31 bits of 128 ms: the instant nearest below now + 2 units that has these
  * bits.  Exact but for one window length in 8.7 years of uptime.

@@ -16,6 +16,10 @@
 void rhc_window_add(struct rhc_win *own, const struct rhc_policy *policy, enum rhc_outcome outcome,
                     uint64_t now_ms);
 
+/* The buckets of now_ms under the policy words in force. */
+void rhc_window_aim(struct rhc_bucket *ret, const struct rhc_up *up, struct rhc_win *own,
+		    uint64_t now_ms);
+
 /* Sum over `workers` rows, ignoring what began before b closed. */
 void rhc_window_sum(const struct rhc_win *rows, uint32_t workers, const struct rhc_policy *policy,
                     const struct rhc_breaker *b, uint64_t now_ms, struct rhc_window *ret);

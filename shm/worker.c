@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "shm/calm.h"
 #include "shm/reap.h"
 
 static void set(_Atomic uint64_t *word, uint64_t value)
@@ -52,6 +53,7 @@ int rhc_worker_register(struct rhc_worker *w, struct rhc_segment *seg, uint32_t 
 	w->seg = seg;
 	w->rec = rhc_seg_worker(seg, index);
 	w->index = index;
+	w->fenced = rhc_calm_join();
 	/*
 	 * A predecessor nobody reaped.  Also when its record says FREE: that costs little and
 	 * hides nothing.

@@ -43,6 +43,7 @@ struct rhc_worker {
 	uint32_t index;
 	uint32_t inc;
 	uint32_t count; /* of acquisitions: makes each slot word unique */
+	bool fenced;    /* others can fence it: it may give back by plain stores, shm/calm.h */
 	uint64_t loops;
 	struct rhc_ring_writer ring;
 };

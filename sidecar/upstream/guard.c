@@ -442,6 +442,8 @@ static void second(struct upstream *up, uint64_t now_ms, uint64_t *wake)
 	rhc_bulkhead_reconcile(up->all->seg, up->index, now_ms, &up->all->env.worker->ring, wake);
 	rhc_ctr_set(up->ctr, RHC_CTR_retry_budget_milli,
 		    retry_budget_left_milli(&up->budget, upstream_now(up)));
+	if (up->guard.slots)
+		rhc_bulkhead_calm(&up->guard.bulkhead);
 }
 
 void guard_second(struct upstreams *all)

@@ -47,14 +47,15 @@ def scenario_text(result):
 
 def segment_rows(table):
     head = ["processes", "limit", "taken", "fetch_add pair ns", "robust mutex ns", "slot ns", "to pair", "to mutex",
-            "call ns", "to pair", "refusal ns", "to pair"]
+            "not calm ns", "call ns", "to pair", "with window ns", "refusal ns", "to pair"]
     body = []
     for r in table:
         def get(what, key):
             return r.get(what, {}).get(key)
         body.append([str(r["processes"]), str(r["limit"]), str(r["taken"]), _figure(get("fetch_add_pair", "ns")),
                      _figure(get("robust_mutex", "ns")), _figure(get("slot", "ns")), _figure(get("slot", "to_add"), 2),
-                     _figure(get("slot", "to_mutex"), 2), _figure(get("call", "ns")), _figure(get("call", "to_add"), 2),
+                     _figure(get("slot", "to_mutex"), 2), _figure(get("slot_strict", "ns")),
+                     _figure(get("call", "ns")), _figure(get("call", "to_add"), 2), _figure(get("call_window", "ns")),
                      _figure(get("refusal", "ns")), _figure(get("refusal", "to_add"), 2)])
     return head, body
 
@@ -62,7 +63,7 @@ def segment_rows(table):
 def segment_text(table):
     head, body = segment_rows(table)
     width = [max(len(r[i]) for r in [head, *body]) for i in range(len(head))]
-    lines = ["\nsegment: CPU ns per operation; slot = acquire + release, call = admit + slot + record"]
+    lines = ["\nsegment: CPU ns per operation; slot = acquire + release in a calm, call = admit + slot + record"]
     for r in [head, *body]:
         lines.append("  " + "  ".join(c.rjust(w) for c, w in zip(r, width)))
     return "\n".join(lines)

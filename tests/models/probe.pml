@@ -5,7 +5,7 @@
  *
  *   Worker, first part    rhc_breaker_admit(): the load, pass_time() (OPEN whose time is over), take_probe()
  *   take_permit           take_permit(): a free word, or one whose lease is over, becomes mine by one CAS
- *   re-read               take_probe(): "the instant of admission", else drop_permit()
+ *   re-read               still_probe(): "the instant of admission", else drop_permit()
  *   renewal               rhc_breaker_readmit(): renew() of the exact word, then the re-read (-DRENEW)
  *   outcome               verdict() and apply(): only in the generation it was admitted under
  *   drop                  drop_permit(): the exact word, after the verdict
@@ -14,11 +14,11 @@
  *
  * A lease ends whenever the environment likes (STEALS times): the holder may be stopped, slow or dead.
  *
- * Checked  never more than K probes whose lease has not been taken over; a word is only freed by who put it there, by a
+ * Checked  who is admitted as a probe holds its permit at that instant; never more than K probes whose lease has not been taken over; a word is only freed by who put it there, by a
  *          thief after its lease or by the reaper of the dead; when all is over every permit is back.
  * Wrong    COUNTER  permits are a counter in the word        NOGEN   outcomes are applied without comparing the generation
  *          NOREVAL  admitted without reading the word again  BLINDDROP  a late holder frees whatever word it finds
- *          BLINDRENEW  the renewal stores without comparing
+ *          BLINDRENEW  the renewal stores without comparing      NOLOOK  admitted without reading the permit again
  */
 #ifndef NW
 #define NW 2
@@ -122,21 +122,28 @@ proctype Worker(byte me)
             od; p = 0;
             if
             :: got < K ->
-                atomic {                                        /* re-validate: admission instant */
+#ifndef NOREVAL
+                if
+                :: atomic { bs == HALF && bg == g -> skip };    /* still_probe(): the breaker ... */
+#endif
+                atomic {                                        /* ... and the permit: admission instant */
                     if
-#ifdef NOREVAL
+#ifdef NOLOOK
                     :: true ->
 #else
-                    :: bs == HALF && bg == g ->
+                    :: permit[got] == mine ->
 #endif
-                        ok = true; if :: !lost[me] -> probing[me]++ :: else fi; sum(t); assert(t <= K); t = 0;
-                        assert(bs == HALF || bs == FORCED || bs == OPEN || bs == CLOSED);
+                        ok = true; assert(!lost[me]); probing[me]++; sum(t); assert(t <= K); t = 0;
 #ifdef NOREVAL
                         assert(bs == HALF)
 #endif
                     :: else
                     fi
                 };
+#ifndef NOREVAL
+                :: atomic { !(bs == HALF && bg == g) -> skip }
+                fi;
+#endif
                 if
                 :: !ok -> drop(); got = K
                 :: else ->
@@ -151,7 +158,11 @@ proctype Worker(byte me)
                     :: !ok -> got = K; mine = 0; lost[me] = false                  /* taken over: admit anew, here: refused */
                     :: else ->
                         if
-                        :: atomic { bs == HALF && bg == g -> skip }
+                        :: atomic { bs == HALF && bg == g -> skip };
+                            if
+                            :: atomic { permit[got] == mine -> assert(!lost[me]) }
+                            :: atomic { permit[got] != mine -> ok = false }; drop(); got = K
+                            fi
                         :: atomic { !(bs == HALF && bg == g) -> ok = false };
                             drop(); got = K
                         fi

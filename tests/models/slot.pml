@@ -19,7 +19,12 @@
  *          slot has its hint; work conservation: never is a slot free while somebody waits and nobody is on the way.
  * -DSTALL  smallest() may pass over any other worker, as for one without a beat: fairness is lost, nothing else may be.
  * -DREJECT the calls of worker 0 are refused instead of queued.
- * Wrong    NO_RECHECK NO_KICK NO_CHAIN NO_CANCEL_BATON HINT_NO_BATON NO_REREAD REAP_OWN NO_FREED_WAKE
+ * -DCALM   shm/calm.h: a slot may be given back by a plain store.  It stays in the worker's store buffer (one entry, read
+ *          by itself alone) until Memory, a locked operation, a system call, a fence of somebody else or its death writes
+ *          it out.  The calm begins, again CALMS times, and is ended by whoever looks.
+ * Wrong    NO_RECHECK NO_KICK NO_CHAIN NO_CANCEL_BATON HINT_NO_BATON NO_REREAD REAP_OWN NO_FREED_WAKE; with CALM
+ *          NO_FENCE (it ends without one), NO_ORDER_AGAIN (the releaser reads the order once), NO_WAIT_END and NO_HINT_END
+ *          (a waiter, a finder looks without ending it), NO_REAP_FENCE
  */
 #ifndef NW
 #define NW 2
@@ -53,6 +58,22 @@ byte ticket;
 bool wake[NW];          /* its eventfd is readable */
 bool killed[NW], dead[NW], lockb[NW], gone[NW];
 byte restarts = RESTARTS, cancels = CANCELS;
+#ifdef CALM
+#ifndef CALMS
+#define CALMS 1
+#endif
+#define STRICT 0
+#define LEAVING 2
+#define MODE(x) ((x) & 3)
+byte order = 1;         /* epoch * 4 + mode; 1 is calm */
+byte buf[NW];           /* its store buffer: slot + 1 that it gave back */
+inline write_out(w) { if :: buf[w] != 0 -> slot[buf[w] - 1] = 0; buf[w] = 0 :: else fi }
+#define OUT(w) write_out(w)
+#define MINE(x) (slot[x] == 0 || buf[me] == (x) + 1)
+#else
+#define OUT(w) skip
+#define MINE(x) (slot[x] == 0)
+#endif
 /* ghosts */
 byte nwait[NW];         /* its waiters */
 bool busy[NW];          /* within an operation */
@@ -94,23 +115,47 @@ inline baton() {
     :: else
     fi
 }
+#ifdef CALM
+inline fence() { j = 0; do :: j < NW -> atomic { write_out(j); j++ } :: else -> break od; j = 0 }
+/* rhc_calm_end() */
+inline calm_end() {
+    do
+    :: e = order;
+        if
+        :: MODE(e) == STRICT -> break
+        :: MODE(e) == 1 -> atomic { write_out(me); if :: order == e -> order = e + 1 :: else fi }
+        :: MODE(e) == LEAVING ->
+#ifndef NO_FENCE
+            fence();
+#endif
+            atomic { if :: order == e -> order = e - LEAVING :: else fi }
+        fi
+    od; e = 0
+}
+#endif
 inline take() {
     got = NS; i = 0; back = false;
     do
     :: i < NS && got == NS ->
         if
         :: hint[i] == 1 ->
-            atomic { if :: slot[i] == 0 -> slot[i] = me + 1; got = i; held[i]++; assert(held[i] == 1) :: else fi };
+            atomic { if :: MINE(i) -> OUT(me); slot[i] = me + 1; got = i; held[i]++; assert(held[i] == 1) :: else fi };
             if
+#ifdef CALM
+            :: atomic { got == NS && MODE(order) == 1 -> skip } /* leave_hint() */
+#endif
             :: got == NS ->
-                hint[i] = 0;
+                atomic { OUT(me); hint[i] = 0 };
+#if defined(CALM) && !defined(NO_HINT_END)
+                calm_end();
+#endif
 #ifndef NO_REREAD
                 if
                 :: atomic { slot[i] == 0 -> skip }; hint[i] = 1; back = true
                 :: atomic { slot[i] != 0 -> skip }
                 fi
 #endif
-            :: else
+            :: got < NS -> skip
             fi
         :: else
         fi; i++
@@ -123,7 +168,7 @@ inline take() {
 }
 inline publish() {      /* head: the smallest ticket of the local queue */
     d_step { t = 0; k = 0; do :: k < Q -> if :: st[k] == WAITING && (t == 0 || tk[k] < t) -> t = tk[k] :: else fi; k++ :: else -> break od; k = 0 };
-    head[me] = t;
+    atomic { OUT(me); head[me] = t };
     if :: t == 0 -> waitmask = waitmask & (255 - BIT(me)) :: else fi
 }
 inline dequeue(x) { st[x] = HOLDING; publish(); t = 0 }
@@ -152,6 +197,7 @@ inline poll() {
 }
 inline poll_all() { do :: poll(); if :: got == NS -> break :: else -> got = NS fi od; first = 0 }
 inline flush() {
+    if :: pend != 0 -> atomic { OUT(me) } :: else fi;           /* a system call */
     if
     :: pend & BIT(me) -> pend = pend & (255 - BIT(me)); wake[me] = true   /* look again before sleeping */
     :: else
@@ -172,9 +218,12 @@ inline begin(c) {
     :: else -> 
 #endif
                                                                /* rhc_bulkhead_wait */
-        atomic { ticket++; tk[c] = ticket; st[c] = WAITING; nwait[me]++ };
+        atomic { OUT(me); ticket++; tk[c] = ticket; st[c] = WAITING; nwait[me]++ };
         publish();
         if :: t == tk[c] -> t = 0; waitmask = waitmask | BIT(me);
+#if defined(CALM) && !defined(NO_WAIT_END)
+                            calm_end();
+#endif
 #ifndef NO_RECHECK
                             poll()
 #endif
@@ -184,9 +233,25 @@ inline begin(c) {
     got = NS; first = 0
 }
 inline release(c) {
-    atomic { assert(slot[sl[c]] == me + 1); slot[sl[c]] = 0; held[sl[c]]-- };
+#ifdef CALM
+    e = order;
     if
-    :: atomic { hint[sl[c]] == 0 -> skip }; hint[sl[c]] = 1
+    :: MODE(e) == 1 ->
+        atomic { assert(slot[sl[c]] == me + 1 && buf[me] != sl[c] + 1); OUT(me); buf[me] = sl[c] + 1; held[sl[c]]-- };
+#ifndef NO_ORDER_AGAIN
+        if
+        :: atomic { order != e -> skip }; atomic { OUT(me); hint[sl[c]] = 1 }
+        :: atomic { order == e -> skip }
+        fi
+#endif
+    :: else ->
+        atomic { OUT(me); assert(slot[sl[c]] == me + 1); slot[sl[c]] = 0; held[sl[c]]-- }
+    fi; e = 0;
+#else
+    atomic { assert(slot[sl[c]] == me + 1); slot[sl[c]] = 0; held[sl[c]]-- };
+#endif
+    if
+    :: atomic { hint[sl[c]] == 0 -> skip }; atomic { OUT(me); hint[sl[c]] = 1 }
     :: atomic { hint[sl[c]] == 1 -> skip }
     fi;
 #ifndef NO_FREED_WAKE
@@ -199,6 +264,9 @@ proctype Worker(byte me)
 {
     byte st[Q], tk[Q], sl[Q];
     byte i, j, k, m, h, t, mw, aw, best, any, got, pend, first, c; bool f, back;
+#ifdef CALM
+    byte e;
+#endif
     {
     do
     :: atomic { st[0] == IDLE -> busy[me] = true; c = 0 }; begin(c); flush(); busy[me] = false
@@ -220,14 +288,14 @@ proctype Worker(byte me)
     :: atomic { st[0] == DONE -> gone[me] = true; break }
 #endif
     od
-    } unless { atomic { killed[me] ->
+    } unless { atomic { killed[me] -> OUT(me);
         k = 0; do :: k < NS -> if :: slot[k] == me + 1 -> held[k] = 0 :: else fi; k++ :: else -> break od;
         busy[me] = false; nwait[me] = 0; wake[me] = false; dead[me] = true } }
 }
 
 proctype Reaper()
 {
-    byte w, s; bool mine;
+    byte w, s, j; bool mine;
 end: do
     :: if
        :: atomic { dead[0] && !lockb[0] -> lockb[0] = true; w = 0 }
@@ -236,6 +304,9 @@ end: do
        :: atomic { dead[2] && !lockb[2] -> lockb[2] = true; w = 2 }
 #endif
        fi;
+#if defined(CALM) && !defined(NO_REAP_FENCE)
+       fence();
+#endif
        s = 0;
        do
        :: s < NS ->
@@ -266,6 +337,33 @@ end: do
     od
 }
 
+#ifdef CALM
+proctype Memory()
+{
+end: do
+    :: atomic { buf[0] != 0 -> write_out(0) }
+    :: atomic { buf[1] != 0 -> write_out(1) }
+#if NW > 2
+    :: atomic { buf[2] != 0 -> write_out(2) }
+#endif
+    od
+}
+/* rhc_calm_begin() */
+proctype Calmer()
+{
+    byte n, e;
+    do
+    :: n < CALMS ->
+        n++; e = order;
+        if
+        :: waitmask == 0 -> atomic { if :: order == e && MODE(e) == STRICT -> order = e + 5 :: else fi }
+        :: else
+        fi
+    :: break
+    od
+}
+#endif
+
 #if NW > 2
 #define ALLSTILL (!busy[0] && !busy[1] && !busy[2] && !wake[0] && !wake[1] && !wake[2] && !dead[0] && !dead[1] && !dead[2])
 #define SOMEWAIT (nwait[0] + nwait[1] + nwait[2] > 0)
@@ -286,7 +384,11 @@ end: atomic { ALLSTILL && SOMEWAIT && SOMEFREE -> assert(false) }
 }
 init {
     byte w, kills;
-    atomic { do :: w < NW -> run Worker(w); w++ :: else -> break od; w = 0; run Reaper() };
+    atomic { do :: w < NW -> run Worker(w); w++ :: else -> break od; w = 0; run Reaper();
+#ifdef CALM
+        run Memory(); run Calmer()
+#endif
+    };
     do
     :: kills < KILLS ->
         if
@@ -300,6 +402,9 @@ init {
     :: else -> break
     od;
     ALLGONE;
+#ifdef CALM
+    w = 0; do :: w < NW -> buf[w] == 0; w++ :: else -> break od;
+#endif
     assert(waitmask == 0);
     w = 0; do :: w < NS -> assert(slot[w] == 0 && hint[w] == 1); w++ :: else -> break od;
     w = 0; do :: w < NW -> assert(head[w] == 0); w++ :: else -> break od

@@ -210,6 +210,29 @@ Test(admin, slot_of_a_living_worker_is_freed_only_by_force)
 	fx_assert_quiet();
 }
 
+Test(admin, slot_of_a_living_worker_that_was_in_a_calm_is_freed_after_two_turns_of_its_loop)
+{
+	struct rhc_up *up = rhc_seg_up(&fx.seg, fx.up);
+	struct rhc_slot slot;
+
+	rhc_bulkhead_calm(&b);
+	if (RHC_ORDER_MODE(atomic_load(&up->order)) != RHC_ORDER_CALM)
+		cr_skip_test("membarrier is not allowed here");
+	cr_assert_eq(rhc_bulkhead_try(&b, fx.now, &slot, &fx.wake), RHC_TAKE_GOT);
+	for (unsigned turn = 0; turn < 2; turn++) {
+		cr_assert_eq(rhc_admin_free_slot(&admin, fx.up, slot.index, true, "", fx.now, &change),
+			     -EAGAIN);
+		cr_assert_eq(RHC_ORDER_MODE(atomic_load(&up->order)), RHC_ORDER_PINNED);
+		rhc_worker_beat(b.w, fx.now);
+	}
+	cr_assert_eq(rhc_admin_free_slot(&admin, fx.up, slot.index, true, "", fx.now, &change), 0);
+	rhc_bulkhead_release(&b, &slot, fx.now, &fx.wake);
+	rhc_bulkhead_calm(&b);
+	rhc_bulkhead_calm(&b);
+	cr_assert_eq(RHC_ORDER_MODE(atomic_load(&up->order)), RHC_ORDER_PINNED, "for good");
+	fx_assert_quiet();
+}
+
 Test(admin, slot_of_a_dead_worker_is_freed_and_the_oldest_waiter_woken)
 {
 	struct rhc_bulkhead other;

@@ -1,6 +1,8 @@
 /* The rim: words, probes, windows, generations. */
 #include "fixture.h"
 
+#include "shm/window.h"
+
 static struct rhc_breaker_ref a, b;
 static struct rhc_permit pa, pb;
 static struct rhc_refused refused;
@@ -288,6 +290,42 @@ Test(breaker, failure_rate_over_all_workers_opens)
 	}
 }
 
+Test(breaker, every_success_is_counted_in_the_window_of_its_instant)
+{
+	struct rhc_policy policy;
+	struct rhc_window sum;
+	struct rhc_breaker closed = { 0 };
+	uint64_t at[200];
+	unsigned seed = 7, n = 0;
+
+	window_policy();
+	rhc_policy_load(a.up, &policy);
+	for (unsigned i = 0; i < RHC_COUNT(at); i++) {
+		unsigned seen = 0;
+
+		fx.now += (unsigned)rand_r(&seed) % 4 ? (unsigned)rand_r(&seed) % 300 :
+							 (unsigned)rand_r(&seed) % 3000;
+		call(i % 2 ? &a : &b, RHC_OUTCOME_OK);
+		at[n++] = fx.now / 1000; /* its bucket */
+		for (unsigned k = 0; k < n; k++)
+			seen += at[k] + RHC_WIN_BUCKETS > fx.now / 1000;
+		rhc_window_sum(a.win, FX_WORKERS, &policy, &closed, fx.now, &sum);
+		cr_assert(sum.total == seen && sum.slow_total == seen && sum.fail == 0 && sum.slow == 0,
+			  "%u: %u, not %u", i, (unsigned)sum.total, seen);
+	}
+	policy.slow_permille = 0; /* from now on one ring less */
+	fx_declare(&policy);
+	call(&a, RHC_OUTCOME_OK);
+	cr_assert_eq(a.bucket.slow, NULL);
+	policy.disabled = true;
+	fx_declare(&policy);
+	rhc_window_sum(a.win, FX_WORKERS, &policy, &closed, fx.now, &sum);
+	n = (unsigned)sum.total;
+	call(&a, RHC_OUTCOME_OK);
+	rhc_window_sum(a.win, FX_WORKERS, &policy, &closed, fx.now, &sum);
+	cr_assert_eq(sum.total, n, "switched off counts nothing");
+}
+
 Test(breaker, failures_that_left_the_window_do_not_count)
 {
 	window_policy();
@@ -387,6 +425,38 @@ Test(breaker, permit_taken_when_the_breaker_has_moved_on_is_given_back)
 		rhc_breaker_record(&a, &pa, RHC_OUTCOME_OK, 0, fx.now);
 		fx_assert_quiet();
 	}
+}
+
+/* b takes a's permit over, as after a stop longer than its lease. */
+static void steal_meanwhile(const char *name)
+{
+	if (strcmp(name, when) != 0)
+		return;
+	rhc_fault_hook = NULL;
+	fx.now += 6000;
+	cr_assert_eq(rhc_breaker_admit(&b, fx.now, &pb, &refused), RHC_ADMIT_PROBE);
+}
+
+Test(breaker, prober_whose_permit_was_taken_over_before_it_looked_again_is_none)
+{
+	uint64_t then;
+
+	trip();
+	fx.now += 1000;
+	when = "permit.taken";
+	rhc_fault_hook = steal_meanwhile;
+	then = fx.now;
+	cr_expect_eq(rhc_breaker_admit(&a, then, &pa, &refused), RHC_ADMIT_REFUSE);
+	rhc_breaker_record(&b, &pb, RHC_OUTCOME_NONE, 0, fx.now);
+	cr_assert_eq(rhc_breaker_admit(&a, fx.now, &pa, &refused), RHC_ADMIT_PROBE);
+	when = "permit.renewed";
+	rhc_fault_hook = steal_meanwhile;
+	then = fx.now;
+	cr_expect_eq(rhc_breaker_readmit(&a, then, &pa, &refused), RHC_ADMIT_REFUSE);
+	cr_assert_null(rhc_fault_hook, "a fault point was not reached");
+	rhc_breaker_record(&b, &pb, RHC_OUTCOME_OK, 0, fx.now);
+	cr_assert_eq(state(), RHC_BRK_CLOSED);
+	fx_assert_quiet();
 }
 
 Test(breaker, verdict_that_loses_against_a_change_by_hand_is_dropped)

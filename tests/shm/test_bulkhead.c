@@ -48,6 +48,95 @@ static struct rhc_waiter *poll_it(uint32_t w)
 	return rhc_bulkhead_poll(&b[w], fx.now, &got, &fx.wake);
 }
 
+static enum rhc_order order(void)
+{
+	return RHC_ORDER_MODE(atomic_load(&rhc_seg_up(&fx.seg, fx.up)->order));
+}
+
+/* Two ticks of one worker. */
+static void be_calm(void)
+{
+	rhc_bulkhead_calm(&b[0]);
+	rhc_bulkhead_calm(&b[0]);
+	if (!fx.w[0].fenced)
+		cr_skip_test("membarrier is not allowed here");
+	cr_assert_eq(order(), RHC_ORDER_CALM);
+}
+
+Test(bulkhead, is_calm_after_a_second_in_which_nobody_waited_and_until_somebody_does)
+{
+	struct rhc_waiter w = { 0 };
+
+	be_calm();
+	cr_assert_eq(try_it(0, &s[0]), RHC_TAKE_GOT);
+	release(0, &s[0]);
+	cr_assert_eq(try_it(0, &s[0]), RHC_TAKE_GOT);
+	cr_assert_eq(try_it(1, &s[1]), RHC_TAKE_GOT);
+	cr_assert_eq(order(), RHC_ORDER_CALM);
+	cr_assert_eq(try_it(2, &s[2]), RHC_TAKE_FULL);
+	cr_assert_eq(wait_for(2, &w), RHC_TAKE_WAITING);
+	cr_assert_eq(order(), RHC_ORDER_STRICT);
+	rhc_bulkhead_calm(&b[1]);
+	rhc_bulkhead_calm(&b[1]);
+	cr_assert_eq(order(), RHC_ORDER_STRICT, "somebody waits");
+	release(0, &s[0]);
+	cr_assert_eq(fx.wake, 4);
+	cr_assert_eq(poll_it(2), &w);
+	rhc_bulkhead_calm(&b[3]);
+	cr_assert_eq(order(), RHC_ORDER_STRICT, "not for a second yet");
+	rhc_bulkhead_calm(&b[3]);
+	cr_assert_eq(order(), RHC_ORDER_CALM);
+	release(1, &s[1]);
+	rhc_bulkhead_release(&b[2], &got, fx.now, &fx.wake);
+	fx_assert_quiet();
+}
+
+Test(bulkhead, search_past_a_few_held_slots_leaves_the_calm_and_past_many_ends_it)
+{
+	start_with(100, 0);
+	be_calm();
+	for (unsigned i = 0; i < 10; i++)
+		cr_assert_eq(try_it(0, &s[i]), RHC_TAKE_GOT);
+	b[1].home = b[0].home;
+	cr_assert_eq(try_it(1, &got), RHC_TAKE_GOT);
+	cr_assert_eq(order(), RHC_ORDER_CALM);
+	for (unsigned i = 10; i < 40; i++)
+		cr_assert_eq(try_it(0, &s[i % 16]), RHC_TAKE_GOT);
+	b[2].home = b[0].home;
+	cr_assert_eq(try_it(2, &got), RHC_TAKE_GOT);
+	cr_assert_eq(order(), RHC_ORDER_STRICT);
+}
+
+Test(bulkhead, worker_that_others_cannot_fence_makes_no_plain_store)
+{
+	fx.w[1].fenced = false;
+	rhc_bulkhead_init(&b[1], &fx.w[1], fx.up);
+	be_calm();
+	rhc_bulkhead_calm(&b[1]);
+	cr_assert_eq(try_it(1, &s[0]), RHC_TAKE_GOT);
+	/* as after rhcctl freed it and another took it: only a compare-exchange leaves that alone */
+	atomic_fetch_add(&b[1].slots[s[0].at], UINT64_C(1) << 48);
+	release(1, &s[0]);
+	cr_assert_eq(rhc_bulkhead_in_use(&fx.seg, fx.up), 1);
+}
+
+Test(bulkhead, calm_whose_end_died_halfway_is_ended_by_the_next)
+{
+	struct rhc_up *up = rhc_seg_up(&fx.seg, fx.up);
+	uint64_t word;
+
+	be_calm();
+	word = atomic_load(&up->order);
+	atomic_store(&up->order, word - RHC_ORDER_CALM + RHC_ORDER_LEAVING);
+	rhc_bulkhead_calm(&b[2]);
+	cr_assert_eq(order(), RHC_ORDER_STRICT);
+	atomic_store(&up->order, word - RHC_ORDER_CALM + RHC_ORDER_LEAVING);
+	rhc_calm_end(up);
+	cr_assert_eq(order(), RHC_ORDER_STRICT);
+	be_calm();
+	cr_assert_neq(atomic_load(&up->order), word, "each calm has an epoch of its own");
+}
+
 Test(bulkhead, gives_out_as_many_slots_as_the_limit_says)
 {
 	cr_assert_eq(try_it(0, &s[0]), RHC_TAKE_GOT);
@@ -605,7 +694,7 @@ static void one_call(struct rhc_worker *w, struct rhc_bulkhead *bh, int limit, u
 {
 	struct rhc_waiter waiter = { 0 };
 	struct rhc_slot slot;
-	uint64_t wake = 0, value, end = fx_clock_ms() + 5000;
+	uint64_t wake = 0, value, end = fx_clock_ms() + 20000;
 
 	rhc_worker_beat(w, fx_clock_ms());
 	if (rhc_bulkhead_try(bh, fx_clock_ms(), &slot, &wake) == RHC_TAKE_GOT ||
@@ -663,8 +752,11 @@ static void hammer(int limit, bool killing)
 			fx.now = fx_clock_ms();
 			w = fx_worker(p);
 			rhc_bulkhead_init(&bh, w, fx.up);
-			for (unsigned i = 0; killing ? true : i < 3000; i++)
+			for (unsigned i = 0; killing ? true : i < 3000; i++) {
+				if (i % 16 == 0)
+					rhc_bulkhead_calm(&bh);
 				one_call(w, &bh, limit, &seed);
+			}
 			fx.wake = 0;
 			rhc_worker_unregister(w, fx_clock_ms(), &fx.wake);
 			send(fx.wake);

@@ -135,7 +135,9 @@ static void free_by_hand(struct call *c)
 	if (c->state != CALL_HOLDS || c->freed)
 		return;
 	cr_assert_eq(rhc_admin_begin(&a, &fx.seg, 0, 1), 0);
-	cr_assert_eq(rhc_admin_free_slot(&a, fx.up, c->slot.index, true, "x", fx.now, &change), 0);
+	while (rhc_admin_free_slot(&a, fx.up, c->slot.index, true, "x", fx.now, &change) == -EAGAIN)
+		rhc_worker_beat(&fx.w[c->worker], fx.now);
+	cr_assert(change.changed);
 	m.wake |= a.wake;
 	rhc_admin_end(&a);
 	c->freed = true;
@@ -155,6 +157,10 @@ static void turn(void)
 		break;
 	case 2:
 		free_by_hand(c);
+		break;
+	case 3:
+	case 4:
+		rhc_bulkhead_calm(&b[dice(WORKERS)]);
 		break;
 	default:
 		if (c->state != CALL_IDLE)
@@ -202,6 +208,7 @@ static void history(unsigned seed)
 	memset(&m, 0, sizeof(m));
 	m.seed = m.first_seed = seed;
 	m.max_waiting = seed % 3 == 0 ? 3 : 0;
+	atomic_store(&rhc_seg_up(&fx.seg, fx.up)->order, 0); /* it may be pinned */
 	set_limit(dice(7) + 1);
 	for (m.step = 0; m.step < STEPS; m.step++) {
 		fx.now++;

@@ -313,6 +313,7 @@ static void tick(struct hammering *x)
 	rhc_reap_all(&x->h->seg, x->reap_fd, x->w.index, x->now, &sum, &x->wake);
 	rhc_breaker_tick(&x->brk, x->now);
 	rhc_bulkhead_reconcile(&x->h->seg, x->h->upstream, x->now, &x->w.ring, &x->wake);
+	rhc_bulkhead_calm(&x->b);
 }
 
 static void turn(struct hammering *x)

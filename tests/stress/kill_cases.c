@@ -59,6 +59,28 @@ static void give_one(struct world *w)
 	rhc_bulkhead_release(&w->b[0], &w->slot[0], w->now, &ignored);
 }
 
+/* Slots are given back by plain stores until somebody looks. */
+static void calm(struct world *w)
+{
+	const struct rhc_up *up = rhc_seg_up(&w->seg, w->up);
+
+	rhc_bulkhead_calm(&w->b[0]);
+	rhc_bulkhead_calm(&w->b[0]);
+	must(!w->w[0].fenced || RHC_ORDER_MODE(atomic_load(&up->order)) == RHC_ORDER_CALM);
+}
+
+static void calm_and_one_taken(struct world *w)
+{
+	take(w, 1);
+	calm(w);
+}
+
+static void calm_and_all_taken(struct world *w)
+{
+	take(w, K_LIMIT);
+	calm(w);
+}
+
 static void acquire_release(struct world *w)
 {
 	if (rhc_bulkhead_try(&w->b[1], w->now, &w->got, &ignored) == RHC_TAKE_GOT)
@@ -80,6 +102,14 @@ static void release(struct world *w)
 static void wait_behind_victim(struct world *w)
 {
 	queue(w, 2);
+}
+
+/* Its tick, with a slot in hand: the calm begins, and it gives the slot back in it. */
+static void calm_and_release(struct world *w)
+{
+	rhc_bulkhead_calm(&w->b[1]);
+	rhc_bulkhead_calm(&w->b[1]);
+	release(w);
 }
 
 static void wait_and_cancel(struct world *w)
@@ -307,6 +337,15 @@ static void free_slot(struct world *w)
 	rhc_admin_free_slot(&w->admin, w->up, w->slot[0].index, true, "x", w->now, &w->change);
 }
 
+/* The first answer is "ask again": its owner, the parent, has gone on meanwhile. */
+static void free_slot_in_calm(struct world *w)
+{
+	free_slot(w);
+	rhc_worker_beat(&w->w[0], w->now);
+	rhc_worker_beat(&w->w[0], w->now);
+	free_slot(w);
+}
+
 /* The next rhcctl can do what the killed one did, and undo it. */
 static const char *admin_goes_on(struct world *w)
 {
@@ -376,6 +415,14 @@ const struct kill_case kill_cases[] = {
 	{ "draining, claim given back",   draining,               begin_waiting,   give_two_low,  poll_release,       NULL, true, false },
 	{ "draining, last above leaves",  draining_above,         begin_above,     NULL,          release,            NULL, true, false },
 	{ "limit up and down",            take_one,               NULL,            NULL,          change_limits,      NULL, true, false },
+	{ "calm, acquire, release",       calm,                   NULL,            NULL,          acquire_release,    NULL, false, false },
+	{ "calm, acquire beside a holder", calm_and_one_taken,    NULL,            NULL,          acquire_release,    NULL, false, false },
+	{ "calm, acquire, full",          calm_and_all_taken,     NULL,            NULL,          acquire_release,    NULL, false, false },
+	{ "calm, wait, cancel",           calm_and_all_taken,     NULL,            NULL,          wait_and_cancel,    NULL, false, false },
+	{ "calm, wait, got at once",      calm_and_one_taken,     NULL,            NULL,          wait_and_cancel,    NULL, false, false },
+	{ "calm begins, release",         nothing,                begin_with_slot, NULL,          calm_and_release,   NULL, false, false },
+	{ "calm, limit up and down",      calm_and_one_taken,     NULL,            NULL,          change_limits,      NULL, true, false },
+	{ "calm, rhcctl free",            calm_and_all_taken,     begin_admin,     NULL,          free_slot_in_calm,  admin_goes_on, true, false },
 	{ "failure counted, opens",       two_failures,           NULL,            NULL,          third_failure,      breaker_is_whole, false, false },
 	{ "failure rate opens",           window_on,              NULL,            NULL,          third_failure,      breaker_is_whole, false, false },
 	{ "probe succeeds",               open_and_due,           NULL,            NULL,          probe_ok,           breaker_is_whole, false, false },

@@ -145,6 +145,8 @@ static void call(struct thread *t)
 	uint64_t wake = 0;
 
 	rhc_worker_beat(&t->w, now_ms());
+	if (chance(t, 20))
+		rhc_bulkhead_calm(&t->b);
 	if (rhc_bulkhead_try(&t->b, now_ms(), &slot, &wake) == RHC_TAKE_GOT) {
 		use(t, &slot);
 		return;
