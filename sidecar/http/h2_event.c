@@ -77,8 +77,13 @@ static bool takes_streams(const struct h2_conn *hc)
 {
 	const struct http_conn *c = hc->c;
 
-	/* counted until released: a stream that was reset may still have work going on for it */
-	return !hc->dead && !c->closing && hc->n_msgs < c->limits->streams_max;
+	/*
+	 * counted until released: a stream that was reset may still have work going on for it.  One that ended well
+	 * does not count for the peer either (RFC 9113 §5.1.2), who may see its end before we know that it has left;
+	 * of these there are as many as the socket held back, at most the limit once more.
+	 */
+	return !hc->dead && !c->closing && hc->n_msgs - hc->n_over < c->limits->streams_max &&
+	       hc->n_msgs < 2 * c->limits->streams_max;
 }
 
 static struct h2_stream *ev_open(void *arg)
@@ -231,6 +236,10 @@ static void ev_closed(void *arg, struct h2_stream *s, enum h2_close why, uint32_
 
 	(void)code;
 	m->closed = true;
+	if (why == H2_CLOSE_DONE && m->live) {
+		m->over = true;
+		hc->n_over++;
+	}
 	if (!m->live && !m->m.in_started && hc->c->role == HTTP_SERVER)
 		closed_unseen(hc, m, why);
 	else if (!m->live)

@@ -128,6 +128,7 @@ void h2_msg_free(struct h2_msg *m)
 	}
 	list_remove(&m->node);
 	hc->n_msgs--;
+	hc->n_over -= m->over;
 	h2_slices_drop(&m->out);
 	buf_unref(m->in_gather);
 	store_put(m, m->store);

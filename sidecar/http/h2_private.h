@@ -66,6 +66,7 @@ struct h2_msg {
 	bool                    live : 1; /* the exchange has it */
 	bool                    told : 1; /* on_error was called */
 	bool                    closed : 1; /* the codec has forgotten it */
+	bool                    over : 1; /* counted in ->n_over */
 	bool                    out_lost : 1; /* the peer takes no more of the outbound half */
 	bool                    out_gone : 1; /* END_STREAM lies in the byte stream */
 	bool                    all_told : 1; /* on_sent with all was called */
@@ -80,6 +81,7 @@ struct h2_conn {
 	struct engine_deferred work;
 	struct list            msgs;
 	uint32_t               n_msgs; /* with those that were released and still drain */
+	uint32_t               n_over; /* of these: both halves ended well, and what was sent has not all left */
 	uint32_t               dropped; /* bytes behind the end */
 	struct buf            *rx; /* of what is being fed */
 	uint64_t               rx_bytes;

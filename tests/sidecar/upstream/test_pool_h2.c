@@ -35,6 +35,7 @@ static void reply(struct message *m)
 				  .fields = fields,
 				  .fields_max = 1 };
 
+	open_streams--; /* as the peer counts: it may see the end before we know that it has left */
 	cr_assert_eq(message_send_head(m, &head, true), 0);
 }
 
@@ -53,17 +54,15 @@ static void server_head(struct message *m, struct http_head *h, bool end)
 static void server_sent(struct message *m, uint32_t bytes, bool all)
 {
 	(void)bytes;
-	if (!all)
-		return;
-	open_streams--;
-	message_release(m);
+	if (all)
+		message_release(m);
 }
 
 static void server_error(struct message *m, enum message_error err, bool unprocessed)
 {
 	(void)err;
 	(void)unprocessed;
-	open_streams--;
+	open_streams -= !m->out_head;
 	for (unsigned i = 0; i < n_held; i++)
 		if (held[i] == m)
 			held[i] = NULL;
@@ -226,6 +225,14 @@ Test(pool_h2, who_finds_no_stream_gets_another_connection)
 		cr_assert_eq(c[i].status, 200, "%d", i);
 }
 
+static bool all_answered(const struct call *c)
+{
+	for (int i = 0; i < CALLS; i++)
+		if (c[i].status != 200)
+			return false;
+	return true;
+}
+
 Test(pool_h2, streams_beyond_the_last_connection_wait_their_turn)
 {
 	struct call c[CALLS];
@@ -239,7 +246,7 @@ Test(pool_h2, streams_beyond_the_last_connection_wait_their_turn)
 	cr_assert_eq(accepted, 1);
 	cr_assert_leq(most, STREAMS);
 	cr_assert_gt(pool_counts(up).waiting, 0);
-	for (int round = 0; round < 50; round++) {
+	for (int round = 0; round < 500 && !all_answered(c); round++) {
 		answer_all();
 		rig_for(&world.rig, 5);
 	}
