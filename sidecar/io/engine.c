@@ -193,14 +193,16 @@ bool wake_read(struct engine_op *op)
 	return true;
 }
 
-struct send_rest send_rest(const struct engine_op *op)
+struct send_rest send_rest(struct engine *e, const struct engine_op *op)
 {
 	const struct iovec *iov = op->tx.iov;
 	unsigned            n = op->n_iov;
-	size_t              skip = op->tx.done;
+	size_t              skip = op->tx.done, cut;
 
 	for (; skip >= iov->iov_len; iov++, n--)
 		skip -= iov->iov_len;
+	if (__builtin_expect(e->hostile != NULL, 0) && (cut = hostile_cut(e, op, iov->iov_len - skip)))
+		return (struct send_rest){ .p = (uint8_t *)iov->iov_base + skip, .n = cut };
 	if (skip || n == 1)
 		return (struct send_rest){ .p = (uint8_t *)iov->iov_base + skip,
 			                   .n = iov->iov_len - skip };

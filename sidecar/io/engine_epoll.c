@@ -205,9 +205,9 @@ void epoll_recv(struct engine *e, struct engine_op *op)
 
 /* --- send */
 
-static ssize_t send_some(const struct engine_op *op)
+static ssize_t send_some(struct engine *e, const struct engine_op *op)
 {
-	struct send_rest rest = send_rest(op);
+	struct send_rest rest = send_rest(e, op);
 	struct msghdr    mh = { .msg_iov = (struct iovec *)(uintptr_t)rest.iov,
 		                .msg_iovlen = rest.n_iov };
 
@@ -222,9 +222,14 @@ static void try_send(struct engine *e, struct engine_op *op, struct fdrec *r)
 		ssize_t n;
 
 		e->stats.calls++;
-		n = send_some(op);
+		n = send_some(e, op);
 		if (n >= 0) {
 			op->tx.done += (uint32_t)n;
+			if (__builtin_expect(e->hostile != NULL, 0) && op->tx.done < op->tx.total) {
+				e->stats.again++;
+				try_later(e, op); /* the peer sees the piece by itself */
+				return;
+			}
 		} else if (errno == EAGAIN) {
 			e->stats.again++;
 			park(e, op, r, &r->wr, EPOLLOUT);
@@ -292,8 +297,7 @@ static bool accept_one(struct engine *e, struct engine_op *op, int *ret_res)
 	if (fd >= 0) {
 		if ((uint32_t)fd < e->p.max_fds)
 			rec_renew(&e->p.recs[fd]);
-		e->stats.completed++;
-		op->cb(e, op, fd);
+		op_accepted(e, op, fd);
 		return !(op->flags & OP_CANCELLED);
 	}
 	if (*ret_res == -EAGAIN)
@@ -525,12 +529,13 @@ static int wait_events(struct engine *e, uint64_t deadline_ns)
 /* Receives that waited for a buffer: one per buffer that is there.  True: both are left, so do not wait. */
 static bool feed_starved(struct engine *e, enum buf_class cls)
 {
-	struct list *starved = &e->starved[cls];
-	uint32_t     n;
+	struct list   *starved = &e->starved[cls];
+	enum buf_class from = may_take(e, cls) ? cls : BUF_SMALL; /* which serves as well */
+	uint32_t       n;
 
-	if (__builtin_expect(list_empty(starved), 1) || !may_take(e, cls))
+	if (__builtin_expect(list_empty(starved), 1) || !may_take(e, from))
 		return false;
-	for (n = e->bufs->cls[cls].n_free - e->reserve[cls]; n > 0 && !list_empty(starved); n--) {
+	for (n = e->bufs->cls[from].n_free - e->reserve[from]; n > 0 && !list_empty(starved); n--) {
 		struct engine_op *op = LIST_ENTRY(list_pop_front(starved), struct engine_op, link);
 
 		op->flags &= (uint8_t)~OP_STARVED;
@@ -566,7 +571,7 @@ int epoll_turn(struct engine *e, uint64_t deadline_ns)
 	if (!list_empty(&e->p.tries))
 		epoll_run_tries(e);
 	if (busy || e->stats.completed != before || !list_empty(&e->p.tries) || !list_empty(&e->done) ||
-	    !list_empty(&e->deferred))
+	    !list_empty(&e->deferred) || (e->hostile && hostile_holds(e)))
 		deadline_ns = 0;
 	n = wait_events(e, deadline_ns);
 	if (n < 0 && n != -EINTR)

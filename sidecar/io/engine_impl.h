@@ -114,18 +114,28 @@ static inline void op_start(struct engine *e, struct engine_op *op, enum op_kind
 /* --- engine_hostile.c, only called when e->hostile */
 
 void hostile_fini(struct engine *e);
-/* True: the receive has its result already. */
+/* True: the receive has its result already, or waits for a buffer. */
 bool hostile_recv(struct engine *e, struct engine_op *op);
+/* Before each try of a send, whose first segment has first bytes left: how many of them may go now; 0: all there is. */
+size_t hostile_cut(struct engine *e, const struct engine_op *op, size_t first);
+/* True: the connection is told later, or never. */
+bool hostile_accepted(struct engine *e, struct engine_op *op, int fd);
+/* The accept is about to be told its end: first the connections it has not been told. */
+void hostile_accept_ends(struct engine *e, struct engine_op *op);
 /* What is told instead of res; *ret_later: not now. */
 int  hostile_result(struct engine *e, struct engine_op *op, int res, bool *ret_later);
 void hostile_forget(struct engine *e, int fd);
+/* A completion is held back: do not wait. */
+bool hostile_holds(const struct engine *e);
 /* Tells what was held back; *ret_more: there is more to come, do not wait. */
-int hostile_turn(struct engine *e, bool *ret_more);
+int  hostile_turn(struct engine *e, bool *ret_more);
 
 /* It is over: idle, then called back. */
 static inline void op_tell(struct engine *e, struct engine_op *op, int res)
 {
 	assert(op->kind != OP_IDLE);
+	if (__builtin_expect(e->hostile != NULL, 0) && op->kind == OP_ACCEPT)
+		hostile_accept_ends(e, op);
 	op->kind = OP_IDLE;
 	op->gen++;
 	e->in_flight--;
@@ -147,6 +157,15 @@ static inline void op_complete(struct engine *e, struct engine_op *op, int res)
 
 /* The same from within a verb: the callback waits for the turn. */
 void op_complete_later(struct engine *e, struct engine_op *op, int res);
+/* A connection of an accept, which stays in flight. */
+static inline void op_accepted(struct engine *e, struct engine_op *op, int fd)
+{
+	e->stats.completed++;
+	if (__builtin_expect(e->hostile != NULL, 0) && hostile_accepted(e, op, fd))
+		return;
+	op->cb(e, op, fd);
+}
+
 /* A receive without a buffer; is woken by engine_revive(). */
 void op_starve(struct engine *e, struct engine_op *op);
 /* An accept that met a limit of the process or the system. */
@@ -173,7 +192,7 @@ struct send_rest {
 	void               *p;
 	size_t              n;
 };
-struct send_rest send_rest(const struct engine_op *op);
+struct send_rest send_rest(struct engine *e, const struct engine_op *op);
 
 /* --- the backends, named alike.  turn: submit and wait until deadline_ns (0: do not wait), dispatch. */
 

@@ -117,7 +117,7 @@ void uring_connect(struct engine *e, struct engine_op *op, const struct sockaddr
 /* The rest of the send; patient: wait until the socket has room before the first attempt. */
 static void submit_send(struct engine *e, struct engine_op *op, bool patient)
 {
-	struct send_rest     rest = send_rest(op);
+	struct send_rest     rest = send_rest(e, op);
 	struct io_uring_sqe *sqe;
 
 	if (rest.n_iov == 0) {
@@ -227,6 +227,20 @@ void uring_recv(struct engine *e, struct engine_op *op)
 		op_starve(e, op);
 }
 
+/* Who waits for a large buffer takes a small one that came back sooner. */
+static void feed_with_small(struct engine *e, struct list *starved)
+{
+	for (uint32_t i = e->u.groups[BUF_SMALL].in_ring; i > 0 && !list_empty(starved); i--) {
+		struct engine_op *op = LIST_ENTRY(list_first(starved), struct engine_op, link);
+
+		if (!small_instead(e, op))
+			return;
+		list_remove(&op->link);
+		op->flags &= (uint8_t)~OP_STARVED;
+		submit_recv(e, op, false);
+	}
+}
+
 /*
  * Before each enter: fill the ring, then let one starved receive go per buffer.  True: there are buffers and
  * receives left (those that went may have no data), so do not wait.
@@ -248,6 +262,8 @@ static bool group_turn(struct engine *e, enum buf_class cls)
 		op->flags &= (uint8_t)~OP_STARVED;
 		submit_recv(e, op, false);
 	}
+	if (cls == BUF_LARGE && !list_empty(starved))
+		feed_with_small(e, starved);
 	return g->in_ring > 0 && !list_empty(starved);
 }
 
@@ -344,8 +360,7 @@ static void accept_done(struct engine *e, struct engine_op *op, int res, uint32_
 
 	if (res >= 0) {
 		/* In flight still, or again: a multishot may end by itself when the queue overflows. */
-		e->stats.completed++;
-		op->cb(e, op, res);
+		op_accepted(e, op, res);
 		if (!last)
 			return;
 		if (op->flags & OP_CANCELLED)

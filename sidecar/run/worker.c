@@ -16,6 +16,7 @@
 #include "sidecar/exchange/access.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/http/env.h"
+#include "sidecar/io/engine_hostile.h"
 #include "sidecar/run/bus.h"
 #include "sidecar/run/stats.h"
 
@@ -442,6 +443,25 @@ static struct http_sizes sizes_of(const struct config *config)
 	return s;
 }
 
+#ifdef RHC_FAULTS
+/* Tests only: with TEST_HOSTILE_SEED everything comes and goes in pieces, late and short of buffers; nothing breaks. */
+static int make_hostile(struct worker *w)
+{
+	const char                   *seed = getenv("TEST_HOSTILE_SEED");
+	const struct engine_hostility how = { .seed = seed ? strtoull(seed, NULL, 10) + w->index : 0,
+					      .split = 300, .split_max = 200, .delay = 100, .delay_max = 2,
+					      .starve = 100, .in_order = true };
+
+	return seed ? engine_make_hostile(w->engine, &how) : 0;
+}
+#else
+static int make_hostile(struct worker *w)
+{
+	(void)w;
+	return 0;
+}
+#endif
+
 static int make_io(struct worker *w)
 {
 	const struct config *config = w->plan->config;
@@ -459,6 +479,8 @@ static int make_io(struct worker *w)
 	rc = buf_pool_init(&w->bufs, small, config->io.buffers);
 	if (rc == 0)
 		rc = engine_new(&conf, reason, &w->engine);
+	if (rc == 0)
+		rc = make_hostile(w);
 	if (rc != 0)
 		return rc;
 	if (w->plan->engine == ENGINE_AUTO && reason[0])

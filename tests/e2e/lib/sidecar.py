@@ -63,7 +63,9 @@ class Sidecar:
     def __init__(self, folder, upstreams, workers=1, defaults=None, build=None, env=None, **sections):
         """upstreams: name -> its url, or a mapping with url and policies.  sections: further top-level keys."""
         self.build = pathlib.Path(build or build_folder())
-        self.env = {**SANITIZER_OPTIONS, **(env or {})}
+        engine = os.environ.get("RHC_TEST_ENGINE", "auto")
+        hostile = {"TEST_HOSTILE_SEED": os.environ.get("TEST_SEED", "1")} if engine == "hostile" else {}
+        self.env = {**SANITIZER_OPTIONS, **hostile, **(env or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sidecar-", dir=folder))
         self.shm_folder = pathlib.Path(tempfile.mkdtemp(prefix="rhc-test-", dir="/dev/shm"))
         self.shm = self.shm_folder / "state.shm"
@@ -73,7 +75,7 @@ class Sidecar:
         self.config = merge({
             "version": 1,
             "workers": workers,
-            "io": {"engine": os.environ.get("RHC_TEST_ENGINE", "auto")},
+            "io": {"engine": "auto" if hostile else engine},
             "listeners": [{"name": "main", "address": f"127.0.0.1:{self.port}"}],
             "defaults": merge(self.DEFAULTS, defaults),
             "upstreams": {name: u if isinstance(u, dict) else {"url": u} for name, u in upstreams.items()},

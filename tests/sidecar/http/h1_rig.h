@@ -1,8 +1,7 @@
 /*
  * tests/sidecar/http/h1_rig.h - an h1 connection on one side, a scripted socket on the other.
  *
- * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll.  What the message
- * tells is written down as text in app.log ("head GET / end, sent all, ..."), so that a test
+ * EACH_ENGINE runs its block on every engine of engines.h.  What the message tells is written down as text in app.log ("head GET / end, sent all, ..."), so that a test
  * compares sentences.  Every loop is bounded; at the end every buffer, slab object and descriptor
  * has to be back.
  */
@@ -24,11 +23,11 @@
 #include "sidecar/base/obj.h"
 #include "sidecar/http/env.h"
 #include "sidecar/http/h1_conn.h"
-#include "sidecar/io/engine_hostile.h"
+#include "../io/engines.h"
 
 #define RIG __attribute__((unused)) static
 
-enum { RIG_TURNS = 20000, RIG_BUFS = 64, RIG_TEXT = 1 << 16 };
+enum { RIG_TURNS = 20000, RIG_BUFS = 64, RIG_TINY = 24, RIG_TEXT = 1 << 16 };
 
 struct rig;
 
@@ -251,23 +250,19 @@ static const struct http_conn_events rig_events = {
 
 /* --- the rig --- */
 
-/* NULL: this engine is not allowed here.  how: NULL, or what engine_hostile.h does to us. */
-RIG struct rig *rig_new_hostile(enum engine_kind kind, const struct engine_hostility *how)
+/* NULL: this engine is not allowed here. */
+RIG struct rig *rig_new(const struct engine_mode *mode)
 {
 	struct rig *r = calloc(1, sizeof(*r));
-	char        reason[ENGINE_REASON_MAX];
 
 	r->fds = open_fds();
-	cr_assert_eq(buf_pool_init(&r->bufs, RIG_BUFS, RIG_BUFS), 0);
-	if (engine_new(&(struct engine_conf){ .kind = kind, .bufs = &r->bufs }, reason, &r->engine) < 0) {
-		cr_assert_eq(kind, ENGINE_URING, "epoll: %s", reason);
-		cr_log_warn("no io_uring here: %s", reason);
+	cr_assert_eq(buf_pool_init(&r->bufs, mode->tiny ? RIG_TINY : RIG_BUFS, mode->tiny ? RIG_TINY : RIG_BUFS), 0);
+	r->engine = engine_in_mode(mode, (struct engine_conf){ .bufs = &r->bufs });
+	if (r->engine == NULL) {
 		buf_pool_fini(&r->bufs);
 		free(r);
 		return NULL;
 	}
-	if (how != NULL)
-		cr_assert_eq(engine_make_hostile(r->engine, how), 0);
 	timer_wheel_init(&r->timers, clock_ns());
 	cr_assert_eq(http_env_init(&r->env, &r->slabs,
 	                           &(struct http_sizes){ .conns = 4, .tls = 2, .messages = 4 }, r->engine,
@@ -278,11 +273,6 @@ RIG struct rig *rig_new_hostile(enum engine_kind kind, const struct engine_hosti
 	r->peer = r->listener = -1;
 	the_rig = r;
 	return r;
-}
-
-RIG struct rig *rig_new(enum engine_kind kind)
-{
-	return rig_new_hostile(kind, NULL);
 }
 
 RIG void rig_turn(struct rig *r)
@@ -436,7 +426,7 @@ RIG void rig_free(struct rig *r)
 		close(r->peer);
 	if (r->listener >= 0)
 		close(r->listener);
-	engine_free(r->engine);
+	engine_mode_end(r->engine);
 	http_env_fini(&r->env, &r->slabs);
 	buf_pool_fini(&r->bufs);
 	cr_expect_eq(open_fds(), r->fds, "a descriptor leaked");
@@ -444,11 +434,12 @@ RIG void rig_free(struct rig *r)
 	the_rig = NULL;
 }
 
-static const enum engine_kind rig_kinds[] = { ENGINE_URING, ENGINE_EPOLL };
-
-#define EACH_ENGINE(r)                                                                             \
-	for (size_t k_ = 0; k_ < 2; k_++)                                                          \
-		for (struct rig *r = rig_new(rig_kinds[k_]); r != NULL; rig_free(r), r = NULL)
+#define EACH_ENGINE_OF(r, next)                                                                    \
+	for (struct engine_mode mode_ = { 0 }; next(&mode_);)                                      \
+		for (struct rig *r = rig_new(&mode_); r != NULL; rig_free(r), r = NULL)
+#define EACH_ENGINE(r) EACH_ENGINE_OF(r, engine_mode_next)
+/* Where turns or buffers are counted. */
+#define EACH_CALM_ENGINE(r) EACH_ENGINE_OF(r, engine_mode_next_calm)
 
 /* --- sending --- */
 

@@ -2,7 +2,7 @@
  * tests/sidecar/http/h2_rig.h - an engine with both sides of HTTP/2 in it, and real peers as
  * children.
  *
- * EACH_ENGINE runs its block on io_uring (where it is allowed) and on epoll.  The server end
+ * EACH_ENGINE runs its block on every engine of engines.h.  The server end
  * answers by path ("/echo", "/size/N", "/hold", ...); struct ex is one message of either side with
  * what happened to it.  Bodies are a pattern, so every byte proves its place.  Every loop is
  * bounded; at the end every buffer, slab object and descriptor has to be back.
@@ -26,6 +26,7 @@
 #include "sidecar/base/obj.h"
 #include "sidecar/http/env.h"
 #include "sidecar/http/h2_private.h"
+#include "../io/engines.h"
 #include "sidecar/io/sock.h"
 #include "sidecar/io/tls.h"
 
@@ -370,19 +371,18 @@ static const struct http_conn_events client_conn_ev = {
 
 /* --- the rig --- */
 
-RIG struct rig *rig_new(enum engine_kind kind)
+/* NULL: this engine is not allowed here. */
+RIG struct rig *rig_new(const struct engine_mode *mode)
 {
 	struct rig        *r = calloc(1, sizeof(*r));
-	char               reason[ENGINE_REASON_MAX];
 	struct http_sizes  sizes = { .conns = 64, .tls = 8, .h2_conns = 32, .h2_streams = 1024, .messages = 1024 };
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t          len = sizeof(a);
-	struct engine_conf conf = { .kind = kind, .bufs = &r->bufs };
 
 	r->fds = open_fds();
 	cr_assert_eq(buf_pool_init(&r->bufs, 1024, 1024), 0);
-	if (engine_new(&conf, reason, &r->engine) < 0) {
-		cr_log_warn("no io_uring here: %s", reason);
+	r->engine = engine_in_mode(mode, (struct engine_conf){ .bufs = &r->bufs });
+	if (!r->engine) {
 		buf_pool_fini(&r->bufs);
 		free(r);
 		return NULL;
@@ -460,7 +460,7 @@ RIG void rig_end(struct rig *r)
 	rig_ms(r, 5);
 	tls_policy_free(r->policy);
 	http_env_fini(&r->env, &r->slabs);
-	engine_free(r->engine);
+	engine_mode_end(r->engine);
 	buf_pool_fini(&r->bufs);
 	cr_expect_eq(open_fds(), r->fds);
 	free(r->ex);
@@ -468,9 +468,12 @@ RIG void rig_end(struct rig *r)
 	free(r);
 }
 
-#define EACH_ENGINE(r)                                                                             \
-	for (int kind_ = ENGINE_URING; kind_ <= ENGINE_EPOLL; kind_++)                             \
-		for (struct rig *r = rig_new((enum engine_kind)kind_); r; rig_end(r), r = NULL)
+#define EACH_ENGINE_OF(r, next)                                                                    \
+	for (struct engine_mode mode_ = { 0 }; next(&mode_);)                                      \
+		for (struct rig *r = rig_new(&mode_); r; rig_end(r), r = NULL)
+#define EACH_ENGINE(r) EACH_ENGINE_OF(r, engine_mode_next)
+/* Where turns or buffers are counted. */
+#define EACH_CALM_ENGINE(r) EACH_ENGINE_OF(r, engine_mode_next_calm)
 
 RIG void rig_connect(struct rig *r, int port, enum http_client_mode mode)
 {

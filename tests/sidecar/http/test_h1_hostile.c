@@ -47,11 +47,17 @@ static const char script[] =
 #define CHUNKED(close, text)                                                                       \
 	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" close "\r\n2\r\n" text "\r\n0\r\n\r\n"
 
+static struct rig *hostile_rig(size_t kind, uint64_t seed, uint32_t error)
+{
+	const struct engine_mode mode = { .kind = kind ? ENGINE_EPOLL : ENGINE_URING, .hostile = true,
+		                          .how = { .seed = seed, .split = 800, .delay = 300, .error = error } };
+
+	return rig_new(&mode);
+}
+
 static struct rig *hostile_server(size_t kind, uint64_t seed, uint32_t error)
 {
-	const struct engine_hostility how = { .seed = seed, .split = 800, .delay = 300,
-		                              .error = error };
-	struct rig *r = rig_new_hostile(rig_kinds[kind], &how);
+	struct rig *r = hostile_rig(kind, seed, error);
 
 	if (r == NULL)
 		return NULL;
@@ -107,9 +113,7 @@ static const char answers[] =
 
 static struct rig *hostile_client(size_t kind, uint64_t seed, uint32_t error)
 {
-	const struct engine_hostility how = { .seed = seed, .split = 800, .delay = 300,
-		                              .error = error };
-	struct rig *r = rig_new_hostile(rig_kinds[kind], &how);
+	struct rig *r = hostile_rig(kind, seed, error);
 
 	if (r == NULL)
 		return NULL;

@@ -90,22 +90,29 @@ Test(h1_server, a_thousand_pipelined_requests_are_bounded_and_all_answered)
 {
 	EACH_ENGINE(r) {
 		static const char one[] = "GET /x HTTP/1.1\r\nHost: x\r\nX-Pad: 0123456789012345\r\n\r\n";
-		unsigned          answers = 0, sent = 0;
+		const size_t      len = sizeof(one) - 1;
+		unsigned          answers = 0;
+		size_t            sent = 0;
+		const char       *begun = r->got;
 
 		r->app.on_head = answer_ok;
 		rig_serve(r);
 		for (int turns = 0; answers < 1000 && turns < RIG_TURNS; turns++) {
-			while (sent < 1000 && send(r->peer, one, sizeof(one) - 1, MSG_NOSIGNAL) > 0)
-				sent++;
+			for (ssize_t n = 1; n > 0 && sent < 1000 * len; sent += n > 0 ? (size_t)n : 0)
+				n = send(r->peer, one + sent % len, len - sent % len, MSG_NOSIGNAL);
 			rig_turn(r);
 			peer_read(r);
 			cr_assert_leq(r->c->h1.n_rx, H1_RX_STOP + 1);
-			for (char *at = r->got; (at = strstr(at, "HTTP/1.1 200")) != NULL; at++)
+			for (char *at = r->got; (at = strstr(at, "HTTP/1.1 200")) != NULL; at++) {
 				answers++;
-			peer_forget(r);
+				begun = at + 1; /* not again; what is behind may be the begin of another */
+			}
+			r->n_got = strlen(begun);
+			memmove(r->got, begun, r->n_got + 1);
+			begun = r->got;
 			r->app.n_log = 0;
 		}
-		cr_assert_geq(answers, 900, "%u: answers cut by the buffer of the test aside", answers);
+		cr_assert_eq(answers, 1000);
 		cr_assert_eq(r->c->served, 1000);
 	}
 }
@@ -610,7 +617,7 @@ Test(h1_server, a_long_unread_body_ends_the_connection_behind_the_answer)
 		r->app.on_body = drop_body;
 		rig_serve(r);
 		peer_says(r, "POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n");
-		for (int i = 0; i < 2000 && !r->closed; i++) {
+		for (int i = 0; i < RIG_TURNS && !r->closed; i++) {
 			ssize_t n = send(r->peer, zeros, sizeof(zeros), MSG_NOSIGNAL);
 
 			sent += n > 0 ? (size_t)n : 0;

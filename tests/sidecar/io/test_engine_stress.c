@@ -302,6 +302,38 @@ BOTH_ENGINES(a_receive_without_a_large_buffer_takes_a_small_one)
 	world_close(&w);
 }
 
+BOTH_ENGINES(a_receive_that_waits_for_a_large_buffer_takes_a_small_one_that_comes_back_sooner)
+{
+	struct world       w;
+	struct buf        *small[8], *large[8];
+	static struct seen rx;
+	int                fds[2];
+
+	world_open_conf(&w, (struct engine_conf){ .kind = kind }, 8, 8);
+	for (int i = 0; i < 8; i++) {
+		small[i] = buf_get(&w.bufs, BUF_SMALL);
+		large[i] = buf_get(&w.bufs, BUF_LARGE);
+	}
+	pair(fds);
+	cr_assert_eq(write(fds[1], "abc", 3), 3);
+	engine_op_init(&rx.op, on_received);
+	engine_recv(w.e, &rx.op, fds[0], BUF_LARGE);
+	turn_for(&w, 5);
+	cr_assert_eq(rx.times, 0);
+	buf_unref(small[0]);
+	buf_unref(small[1]); /* the first is the senders' */
+	turn_until(&w, &rx.times, 1);
+	cr_assert_eq(rx.n, 3);
+	for (int i = 0; i < 8; i++) {
+		if (i > 1)
+			buf_unref(small[i]);
+		buf_unref(large[i]);
+	}
+	engine_close(w.e, fds[0]);
+	close(fds[1]);
+	world_close(&w);
+}
+
 BOTH_ENGINES(idle_connections_do_not_hide_buffers_from_busy_ones)
 {
 	static struct echo idle[32];
