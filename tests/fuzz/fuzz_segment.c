@@ -19,8 +19,12 @@ enum { EDITS_MAX = 64, FIX_CRC = 1, CUT = 2, JSON = 4, WIDE = 8 };
 
 static struct {
 	char     dir[64], path[128];
-	uint8_t *bytes, *work;
+	uint8_t *bytes, *work; /* the sound one; what the file holds */
 	size_t   n;
+	struct {
+		size_t at, len;
+	} edits[EDITS_MAX + 1];
+	unsigned n_edits;
 	FILE    *null;
 	int      fd;
 } base;
@@ -59,6 +63,7 @@ static void make(void)
 	base.bytes = malloc(base.n);
 	base.work = malloc(base.n);
 	memcpy(base.bytes, seg.base, base.n);
+	memcpy(base.work, seg.base, base.n);
 	for (uint32_t i = 0; i < 2; i++)
 		rhc_worker_unregister(&w[i], 1000001, &wake);
 	rhc_segment_detach(&seg);
@@ -76,6 +81,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	base.null = fopen("/dev/null", "w");
 	base.fd = open(base.path, O_RDWR | O_CLOEXEC);
 	DEMAND(base.null && base.fd >= 0, "no file");
+	DEMAND(pwrite(base.fd, base.bytes, base.n, 0) == (ssize_t)base.n, "the sound one cannot be written");
 	return 0;
 }
 
@@ -98,12 +104,21 @@ static size_t place(struct fuzz_tape *t)
 	}
 }
 
+static void put(size_t at, const void *p, size_t len)
+{
+	memcpy(base.work + at, p, len);
+	base.edits[base.n_edits].at = at;
+	base.edits[base.n_edits++].len = len;
+	DEMAND(pwrite(base.fd, base.work + at, len, (off_t)at) == (ssize_t)len, "no room: %d", errno);
+}
+
 static size_t edit(struct fuzz_tape *t, uint8_t how)
 {
-	struct rhc_hdr *h = (struct rhc_hdr *)(void *)base.work;
-	size_t          n = base.n;
+	const struct rhc_hdr *h = (const struct rhc_hdr *)(const void *)base.work;
+	size_t                n = base.n;
+	uint32_t              crc;
 
-	memcpy(base.work, base.bytes, base.n);
+	base.n_edits = 0;
 	if (how & CUT)
 		n = place(t);
 	for (unsigned i = 0; i < EDITS_MAX && t->n > 0; i++) {
@@ -113,11 +128,27 @@ static size_t edit(struct fuzz_tape *t, uint8_t how)
 		if (len > base.n - at)
 			len = base.n - at;
 		if (len > 0)
-			memcpy(base.work + at, p, len);
+			put(at, p, len);
 	}
-	if (how & FIX_CRC)
-		h->crc = rhc_crc32c(0, h, offsetof(struct rhc_hdr, crc));
+	if (how & FIX_CRC) {
+		crc = rhc_crc32c(0, h, offsetof(struct rhc_hdr, crc));
+		put(offsetof(struct rhc_hdr, crc), &crc, sizeof(crc));
+	}
+	DEMAND(n == base.n || ftruncate(base.fd, (off_t)n) == 0, "cannot be cut: %d", errno);
 	return n;
+}
+
+/* The file is the sound one again: only what was changed is written, since a new file per run was most of its time. */
+static void restore(size_t n)
+{
+	if (n < base.n)
+		DEMAND(pwrite(base.fd, base.bytes + n, base.n - n, (off_t)n) == (ssize_t)(base.n - n), "no room: %d", errno);
+	for (unsigned i = 0; i < base.n_edits; i++) {
+		size_t at = base.edits[i].at, len = base.edits[i].len;
+
+		memcpy(base.work + at, base.bytes + at, len);
+		DEMAND(pwrite(base.fd, base.bytes + at, len, (off_t)at) == (ssize_t)len, "no room: %d", errno);
+	}
 }
 
 static void run_commands(struct rhc_segment *seg, enum out_form form, unsigned which)
@@ -181,17 +212,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t                    n = edit(&t, how);
 	int                       r;
 
-	if (ftruncate(base.fd, 0) != 0 || ftruncate(base.fd, (off_t)n) != 0 ||
-	    pwrite(base.fd, base.work, n, 0) != (ssize_t)n)
-		return 0;
 	r = rhc_segment_attach(&seg, base.path, RHC_READ, true, &why);
 	if (r != 0) {
 		DEMAND(r < 0 && why.why != RHC_REFUSE_NONE && why.text[0], "refused without a word");
+		restore(n);
 		return 0;
 	}
 	DEMAND(seg.size == n, "%zu bytes mapped of %zu", seg.size, n);
 	look(&seg);
 	run_commands(&seg, how & JSON ? OUT_JSON : how & WIDE ? OUT_WIDE : OUT_TABLE, how >> 4);
 	rhc_segment_detach(&seg);
+	restore(n);
 	return 0;
 }
