@@ -2,10 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -170,11 +168,66 @@ static bool sampled(struct access_log *a)
 	return a->seen * a->config->sample_bp / 10000 != before;
 }
 
-static const char *protocol_of(const struct exchange *e)
+static const char *protocol_name(unsigned version)
 {
-	if (!e->req)
-		return "-";
-	return e->req->version == HTTP_2 ? "HTTP/2" : e->req->version == HTTP_1_0 ? "HTTP/1.0" : "HTTP/1.1";
+	return version == HTTP_2 ? "HTTP/2" : version == HTTP_1_0 ? "HTTP/1.0" : "HTTP/1.1";
+}
+
+/* The connection itself failed, not what was said over it. */
+static bool is_transport(enum rhc_error err)
+{
+	switch (err) {
+	case RHC_ERR_dns_timeout:
+	case RHC_ERR_dns_failure:
+	case RHC_ERR_connect_refused:
+	case RHC_ERR_connect_timeout:
+	case RHC_ERR_connect_unroutable:
+	case RHC_ERR_tls_failure:
+	case RHC_ERR_tls_certificate:
+	case RHC_ERR_tls_alert:
+	case RHC_ERR_reset_before_headers:
+	case RHC_ERR_response_incomplete:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* ---- who calls ---- */
+
+static struct access_peer *peer_slot(struct access_log *a, const struct http_conn *c)
+{
+	return &a->peers[(uintptr_t)c / sizeof(*c) % ACCESS_PEERS];
+}
+
+static void peer_ask(struct access_peer *p, const struct http_conn *c)
+{
+	char text[SOCK_TEXT_SIZE];
+	struct sock_addr peer;
+
+	p->conn = c;
+	p->opened_ns = c->opened_ns;
+	p->text[0] = 0;
+	if (http_conn_peer(c, &peer) != 0 || peer.any.sa_family == AF_UNIX)
+		return;
+	sock_format(&peer.any, peer.len, text);
+	if (strlen(text) < sizeof(p->text))
+		memcpy(p->text, text, strlen(text) + 1);
+}
+
+/* Asked once per connection, as long as no other one takes its place. */
+static const char *peer_text(struct access_log *a, const struct http_conn *c)
+{
+	struct access_peer *p = peer_slot(a, c);
+
+	if (p->conn != c || p->opened_ns != c->opened_ns)
+		peer_ask(p, c);
+	return p->text;
+}
+
+void access_note(struct access_log *a, const struct http_conn *c)
+{
+	(void)peer_text(a, c);
 }
 
 /* The flag of the error, URX when retries did not help, "-" for neither. */
@@ -195,7 +248,7 @@ static void flags_of(const struct exchange *e, const struct error_row *row, char
 	out[n] = 0;
 }
 
-static void line_fill(struct access_line *l, const struct exchange *e, uint64_t now_ns)
+static void line_fill(struct access_line *l, struct access_log *a, const struct exchange *e, uint64_t now_ns)
 {
 	const struct error_row *row = error_row((enum rhc_error)e->error);
 	uint64_t known = 0;
@@ -209,46 +262,13 @@ static void line_fill(struct access_line *l, const struct exchange *e, uint64_t 
 	clock_format(l->wall_ns - l->duration_ns, l->start);
 	flags_of(e, row, l->flags);
 	l->details = e->error ? row->id : "via_upstream";
-	l->protocol = protocol_of(e);
+	l->protocol = e->req ? protocol_name(e->req->version) : "-";
+	l->up_protocol = e->up_version ? protocol_name(e->up_version) : "";
+	l->up_failure = is_transport((enum rhc_error)e->error) ? e->detail : "";
+	l->down_peer = peer_text(a, e->down->conn);
 	l->peer[0] = 0;
 	if (e->upstream && e->endpoint < e->upstream->endpoints.n)
 		resolver_addr_text(&e->upstream->endpoints.row[e->endpoint].addr, l->peer);
-}
-
-/* Bytes of a stranger in a line for eyes: quotes and controls become dots. */
-static int clean(char *out, struct http_str s)
-{
-	uint32_t n = s.n > ACCESS_VALUE_MAX ? ACCESS_VALUE_MAX : s.n;
-
-	for (uint32_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-
-		out[i] = c < 0x20 || c == '"' || c >= 0x7f ? '.' : (char)c;
-	}
-	out[n] = 0;
-	return (int)n;
-}
-
-static size_t line_text(char *out, size_t cap, const struct exchange *e, const struct access_line *l, bool logfmt)
-{
-	static const struct http_str none = { "-", 1 };
-	char method[ACCESS_VALUE_MAX + 1], path[ACCESS_VALUE_MAX + 1], authority[ACCESS_VALUE_MAX + 1],
-		id[EXCH_REQUEST_ID_MAX + 1];
-	int n;
-
-	clean(method, e->req ? e->req->method_text : none);
-	clean(path, e->req ? access_path(e) : none);
-	clean(authority, e->req && e->req->authority.n ? e->req->authority : none);
-	clean(id, e->request_id);
-	n = snprintf(out, cap,
-	             logfmt ? "ts=%s component=access method=\"%s\" path=\"%s\" protocol=%s status=%u flags=%s details=%s "
-	                      "bytes_received=%" PRIu64 " bytes_sent=%" PRIu64 " duration=%.3f attempts=%u "
-	                      "request_id=\"%s\" authority=\"%s\" upstream=%s upstream_host=%s\n" :
-	                      "[%s] \"%s %s %s\" %u %s %s %" PRIu64 " %" PRIu64 " %.3f %u \"%s\" \"%s\" %s %s\n",
-	             l->start, method, path, l->protocol, e->status, l->flags, l->details, e->body.bytes,
-	             e->bytes_sent, (double)l->duration_ns / 1e6, e->attempt, id, authority,
-	             e->upstream ? e->upstream->name : "-", l->peer[0] ? l->peer : "-");
-	return n < 0 ? 0 : (size_t)n >= cap ? cap : (size_t)n;
 }
 
 void access_write(struct access_log *a, const struct exchange *e, uint64_t now_ns)
@@ -260,11 +280,13 @@ void access_write(struct access_log *a, const struct exchange *e, uint64_t now_n
 		return;
 	if (sizeof(a->buf) - a->used < ACCESS_LINE_MAX)
 		access_flush(a);
-	line_fill(&l, e, now_ns);
+	line_fill(&l, a, e, now_ns);
 	if (a->format == CONFIG_FORMAT_JSON)
 		n = access_json(a->buf + a->used, e, &l);
+	else if (a->format == CONFIG_FORMAT_LOGFMT)
+		n = access_logfmt(a->buf + a->used, e, &l);
 	else
-		n = line_text(a->buf + a->used, ACCESS_LINE_MAX, e, &l, a->format == CONFIG_FORMAT_LOGFMT);
+		n = access_text(a->buf + a->used, e, &l);
 	a->used += n;
 	engine_defer(a->engine, &a->flush);
 }

@@ -20,8 +20,16 @@
 #include "sidecar/io/engine.h"
 
 struct exchange;
+struct http_conn;
 
-enum { ACCESS_BUFFER = 65536, ACCESS_LINE_MAX = 4096, ACCESS_VALUE_MAX = 512 };
+enum { ACCESS_BUFFER = 65536, ACCESS_LINE_MAX = 4096, ACCESS_VALUE_MAX = 512, ACCESS_PEERS = 256 };
+
+/* Whose connection it is: asked once, because asking is a system call. */
+struct access_peer {
+	const struct http_conn *conn; /* compared, never followed */
+	uint64_t                opened_ns; /* the slab may have given its place to another one */
+	char                    text[56];
+};
 
 struct access_log {
 	int                             fd; /* -1: disabled */
@@ -33,6 +41,7 @@ struct access_log {
 	uint64_t                        seen; /* for the sample */
 	struct engine                  *engine;
 	struct engine_deferred          flush;
+	struct access_peer              peers[ACCESS_PEERS];
 	char                            buf[ACCESS_BUFFER];
 };
 
@@ -48,6 +57,8 @@ static inline bool access_on(const struct access_log *a)
 	return a && a->fd >= 0;
 }
 
+/* A call begins on c: afterwards, when the app may be gone, nobody knows its address. */
+void access_note(struct access_log *a, const struct http_conn *c);
 void access_write(struct access_log *a, const struct exchange *e, uint64_t now_ns);
 
 #endif

@@ -2,83 +2,31 @@
  * The JSON line.  A general JSON writer costs ten times as much for forty members: it cannot know that the keys need no
  * escaping and that the commas are where they are.
  */
-#include <assert.h>
 #include <string.h>
 
-#include "sidecar/base/json.h"
-#include "sidecar/exchange/access.h"
 #include "sidecar/exchange/access_line.h"
+#include "sidecar/exchange/access_put.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/upstream/errors.h"
 
-/* The shares of a line, escapes included.  Names of our own tables have at most WORD bytes. */
+/* The shares of a line, escapes included. */
 enum {
 	SHARE_METHOD = 64,
-	SHARE_PATH = 832,
-	SHARE_AUTHORITY = 384,
+	SHARE_PATH = 704,
+	SHARE_AUTHORITY = 320,
 	SHARE_ID = EXCH_REQUEST_ID_MAX,
-	SHARE_AGENT = 544,
+	SHARE_AGENT = 448,
 	SHARE_DETAIL = 288,
 	SHARE_NAME = 128, /* of an upstream */
 	SHARE_PEER = 64,
-	WORD = 32,
-	NUMBER = 21,
-	KEYS = 704, /* keys and punctuation */
+	SHARE_REASON = 160,
+	KEYS = 816, /* keys and punctuation */
 };
 _Static_assert(KEYS + SHARE_METHOD + SHARE_PATH + SHARE_AUTHORITY + SHARE_ID + SHARE_AGENT + SHARE_DETAIL +
-			SHARE_NAME + SHARE_PEER + 2 * CLOCK_TEXT_SIZE + (4 + EXCH_ATTEMPTS_LOGGED) * (WORD + 3) +
-			(8 + PHASES + 2) * NUMBER <=
+			SHARE_NAME + 2 * SHARE_PEER + SHARE_REASON + 2 * CLOCK_TEXT_SIZE +
+			(5 + EXCH_ATTEMPTS_LOGGED) * (ACCESS_WORD + 3) + (8 + PHASES + 2) * ACCESS_NUMBER <=
 		ACCESS_LINE_MAX,
 	"the longest line fits");
-
-struct out {
-	char *p, *end;
-};
-
-static inline void put(struct out *o, const char *s, size_t n)
-{
-	assert(n <= (size_t)(o->end - o->p));
-	memcpy(o->p, s, n);
-	o->p += n;
-}
-
-#define LIT(o, s) put(o, s, sizeof(s) - 1)
-
-static void put_word(struct out *o, const char *s)
-{
-	put(o, s, strnlen(s, WORD));
-}
-
-static void put_text(struct out *o, const char *s, size_t n, size_t share)
-{
-	assert(share <= (size_t)(o->end - o->p));
-	o->p += json_escape(o->p, share, s, n < ACCESS_VALUE_MAX ? n : ACCESS_VALUE_MAX, NULL);
-}
-
-static void put_u64(struct out *o, uint64_t v)
-{
-	char b[NUMBER], *p = b + sizeof(b);
-
-	do {
-		*--p = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	put(o, p, (size_t)(b + sizeof(b) - p));
-}
-
-/* Milliseconds with three decimals. */
-static void put_ms(struct out *o, uint64_t ns)
-{
-	uint64_t us = ns / 1000;
-	unsigned part = (unsigned)(us % 1000);
-
-	if (us == 0) {
-		LIT(o, "0.000");
-		return;
-	}
-	put_u64(o, us / 1000);
-	put(o, (char[]){ '.', (char)('0' + part / 100), (char)('0' + part / 10 % 10), (char)('0' + part % 10) }, 4);
-}
 
 static void put_request(struct out *o, const struct exchange *e, const struct access_line *l)
 {
@@ -108,6 +56,18 @@ static void put_request(struct out *o, const struct exchange *e, const struct ac
 	}
 }
 
+/* "" is null. */
+static void put_or_null(struct out *o, const char *s, size_t share)
+{
+	if (!s[0]) {
+		LIT(o, "null");
+		return;
+	}
+	LIT(o, "\"");
+	put_text(o, s, strlen(s), share);
+	LIT(o, "\"");
+}
+
 static void put_upstream(struct out *o, const struct exchange *e, const struct access_line *l)
 {
 	if (e->upstream) {
@@ -117,13 +77,11 @@ static void put_upstream(struct out *o, const struct exchange *e, const struct a
 	} else {
 		LIT(o, ",\"upstream_cluster\":null,\"upstream_host\":");
 	}
-	if (l->peer[0]) {
-		LIT(o, "\"");
-		put_text(o, l->peer, strlen(l->peer), SHARE_PEER);
-		LIT(o, "\"");
-	} else {
-		LIT(o, "null");
-	}
+	put_or_null(o, l->peer, SHARE_PEER);
+	LIT(o, ",\"upstream_protocol\":");
+	put_or_null(o, l->up_protocol, ACCESS_WORD);
+	LIT(o, ",\"upstream_transport_failure_reason\":");
+	put_or_null(o, l->up_failure, SHARE_REASON);
 	LIT(o, ",\"upstream_status\":");
 	put_u64(o, e->upstream_status);
 	if (e->grpc_status >= 0) {
@@ -197,6 +155,8 @@ static void put_phases(struct out *o, const struct exchange *e, const struct acc
 	}
 	LIT(o, "},\"overhead_ms\":");
 	put_ms(o, l->overhead_ns);
+	LIT(o, ",\"downstream_remote_address\":");
+	put_or_null(o, l->down_peer, SHARE_PEER);
 	LIT(o, ",\"worker\":");
 	put_u64(o, e->env->worker);
 	LIT(o, "}\n");

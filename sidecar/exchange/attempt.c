@@ -56,6 +56,7 @@ void attempt_again(struct exchange *e)
 		e->up = NULL;
 	}
 	e->up_discard = false;
+	e->up_version = 0;
 	ask_slot(e);
 }
 
@@ -368,6 +369,7 @@ void attempt_fini(struct exchange *e)
 
 static void use_connection(struct exchange *e, struct message *m)
 {
+	e->up_version = e->connect ? 0 : m->version;
 	if (e->connect)
 		tunnel_connected(e, m);
 	else

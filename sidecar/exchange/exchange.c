@@ -86,6 +86,8 @@ void exchange_begin(const struct exchange_listener *l, struct message *m)
 	attempt_init(e);
 	m->ev = &down_events;
 	m->owner = e;
+	if (access_on(env->access))
+		access_note(env->access, m->conn);
 	env->in_flight++;
 }
 

@@ -112,6 +112,7 @@ struct exchange {
 	bool     connect : 1; /* CONNECT: a tunnel without HTTP */
 	bool     tunnel : 1; /* it became one */
 	bool     tunnel_up_done : 1, tunnel_down_done : 1; /* all that is to go there has left */
+	uint8_t  up_version; /* enum http_version of the last attempt's connection, 0: none */
 	uint16_t status; /* of the answer, 0: none yet */
 	uint16_t reply_status; /* overrides the one of the error table, 0: not */
 	uint16_t upstream_status; /* last one seen, 0: none */

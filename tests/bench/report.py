@@ -46,17 +46,20 @@ def scenario_text(result):
 
 
 def segment_rows(table):
-    head = ["processes", "limit", "taken", "fetch_add pair ns", "robust mutex ns", "slot ns", "to pair", "to mutex",
-            "not calm ns", "call ns", "to pair", "with window ns", "refusal ns", "to pair"]
+    head = ["processes", "limit", "taken", "fetch_add pair ns", "kept pair ns", "robust mutex ns", "slot ns", "to pair",
+            "to kept", "to mutex", "not calm ns", "call ns", "to pair", "to kept", "with window ns", "refusal ns",
+            "to pair"]
     body = []
     for r in table:
         def get(what, key):
             return r.get(what, {}).get(key)
         body.append([str(r["processes"]), str(r["limit"]), str(r["taken"]), _figure(get("fetch_add_pair", "ns")),
-                     _figure(get("robust_mutex", "ns")), _figure(get("slot", "ns")), _figure(get("slot", "to_add"), 2),
+                     _figure(get("fetch_add_kept", "ns")), _figure(get("robust_mutex", "ns")),
+                     _figure(get("slot", "ns")), _figure(get("slot", "to_add"), 2), _figure(get("slot", "to_kept"), 2),
                      _figure(get("slot", "to_mutex"), 2), _figure(get("slot_strict", "ns")),
-                     _figure(get("call", "ns")), _figure(get("call", "to_add"), 2), _figure(get("call_window", "ns")),
-                     _figure(get("refusal", "ns")), _figure(get("refusal", "to_add"), 2)])
+                     _figure(get("call", "ns")), _figure(get("call", "to_add"), 2), _figure(get("call", "to_kept"), 2),
+                     _figure(get("call_window", "ns")), _figure(get("refusal", "ns")),
+                     _figure(get("refusal", "to_add"), 2)])
     return head, body
 
 

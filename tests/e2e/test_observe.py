@@ -114,7 +114,8 @@ def test_openmetrics_is_spoken_to_who_accepts_it(one):
 FIELDS = {"ts": str, "component": str, "start_time": str, "method": str, "path": str, "authority": str, "protocol": str,
           "response_code": int, "response_flags": str, "response_code_details": str, "bytes_received": int,
           "bytes_sent": int, "duration": (int, float), "upstream_cluster": str, "upstream_host": str, "attempts": int,
-          "retry_reasons": list, "phases": dict, "overhead_ms": (int, float), "request_id": str, "worker": int}
+          "retry_reasons": list, "phases": dict, "overhead_ms": (int, float), "request_id": str, "worker": int,
+          "upstream_protocol": str, "downstream_remote_address": str}
 
 
 def test_a_call_is_one_line_of_json_with_the_known_names(one):
@@ -132,6 +133,19 @@ def test_a_call_is_one_line_of_json_with_the_known_names(one):
     assert sum(line["phases"].values()) <= line["duration"] + 1
     assert len([x for x in one.access_lines() if x["request_id"] == request_id]) == 1
     assert "secret" not in one.access_path.read_text(), "the query is not for the log"
+
+
+def test_a_line_says_who_called_and_how_the_connection_to_the_upstream_failed(one):
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    with one.connect() as app:
+        caller = "127.0.0.1:%d" % app.socket.getsockname()[1]
+        for upstream, request_id in zip(("orders", "billing", "orders"), ids):
+            app.call("GET", "/", headers={"x-request-id": request_id}, host=upstream)
+    lines = [one.access(request_id) for request_id in ids]
+    assert [line["downstream_remote_address"] for line in lines] == [caller] * 3
+    assert [line["upstream_protocol"] for line in lines] == ["HTTP/1.1", None, "HTTP/1.1"]
+    assert lines[0]["upstream_transport_failure_reason"] is lines[2]["upstream_transport_failure_reason"] is None
+    assert lines[1]["upstream_transport_failure_reason"].startswith("connection refused (127.0.0.1:")
 
 
 def test_the_phases_say_where_the_time_went(one):

@@ -30,6 +30,9 @@ static struct access_line plain_line(void)
 		.peer = "127.0.0.1:80",
 		.details = "via_upstream",
 		.protocol = "HTTP/1.1",
+		.up_protocol = "HTTP/2",
+		.up_failure = "",
+		.down_peer = "127.0.0.1:53122",
 	};
 }
 
@@ -45,7 +48,8 @@ static const char *line_of(const struct exchange *e, const struct access_line *l
 
 #define FIRST "{\"ts\":\"2026-11-23T13:13:59.042Z\",\"component\":\"access\",\"start_time\":\"2026-11-23T13:13:59.030Z\","
 #define LAST "\"phases\":{\"queue\":0.000,\"pool\":0.000,\"dns\":0.000,\"connect\":0.000,\"tls\":0.000,\"send\":0.001," \
-	     "\"ttfb\":12.300,\"receive\":0.000,\"backoff\":0.000},\"overhead_ms\":0.000,\"worker\":0}\n"
+	     "\"ttfb\":12.300,\"receive\":0.000,\"backoff\":0.000},\"overhead_ms\":0.000," \
+	     "\"downstream_remote_address\":\"127.0.0.1:53122\",\"worker\":0}\n"
 
 Test(access, a_call_is_one_line_of_json)
 {
@@ -63,7 +67,8 @@ Test(access, a_call_is_one_line_of_json)
 			       "\"request_id\":\"id-1\",\"user_agent\":\"a\\\"b\",\"response_code\":200,"
 			       "\"response_flags\":\"-\",\"response_code_details\":\"via_upstream\",\"bytes_received\":0,"
 			       "\"bytes_sent\":1024,\"duration\":12.345,\"upstream_cluster\":\"orders\","
-			       "\"upstream_host\":\"127.0.0.1:80\",\"upstream_status\":200,\"attempts\":1,"
+			       "\"upstream_host\":\"127.0.0.1:80\",\"upstream_protocol\":\"HTTP/2\","
+			       "\"upstream_transport_failure_reason\":null,\"upstream_status\":200,\"attempts\":1,"
 			       "\"retry_reasons\":[],\"retry_skipped\":null," LAST);
 }
 
@@ -74,6 +79,7 @@ Test(access, what_there_was_not_is_null_or_missing)
 	const char *text;
 
 	l.peer[0] = '\0';
+	l.up_protocol = l.down_peer = "";
 	e->reason_count = 2;
 	e->reasons[0] = RHC_ERR_read_timeout;
 	e->reasons[1] = RHC_ERR_connect_refused;
@@ -81,7 +87,8 @@ Test(access, what_there_was_not_is_null_or_missing)
 	text = line_of(e, &l);
 	cr_assert_null(strstr(text, "user_agent"));
 	cr_assert_null(strstr(text, "\"detail\""));
-	cr_assert_not_null(strstr(text, "\"upstream_cluster\":null,\"upstream_host\":null,"));
+	cr_assert_not_null(strstr(text, "\"upstream_cluster\":null,\"upstream_host\":null,\"upstream_protocol\":null,"));
+	cr_assert_not_null(strstr(text, "\"downstream_remote_address\":null,"));
 	cr_assert_not_null(strstr(text, "\"grpc_status\":14,"));
 	cr_assert_not_null(strstr(text, "\"retry_reasons\":[\"read_timeout\",\"connect_refused\"],"), "%s", text);
 }
@@ -102,6 +109,8 @@ Test(access, the_longest_line_fits_and_is_whole)
 	memset(e->detail, 0xff, sizeof(e->detail) - 1);
 	memset(l.flags, 'F', sizeof(l.flags) - 1);
 	memset(l.peer, '9', sizeof(l.peer) - 1);
+	l.down_peer = l.peer;
+	l.up_failure = e->detail;
 	l.details = "a_word_that_is_longer_than_any_of_ours_is_or_will_be";
 	l.duration_ns = l.overhead_ns = e->bytes_sent = e->body.bytes = UINT64_MAX;
 	memset(e->phases, 0xff, sizeof(e->phases));
@@ -114,6 +123,61 @@ Test(access, the_longest_line_fits_and_is_whole)
 	text = line_of(e, &l);
 	cr_assert_geq(strlen(text), 3000, "nothing was cut too early");
 	cr_assert_str_eq(text + strlen(text) - 3 - strlen("\"worker\":0") + 1, "\"worker\":0}\n");
+	for (int logfmt = 0; logfmt < 2; logfmt++) {
+		static char out[ACCESS_LINE_MAX];
+		size_t n = logfmt ? access_logfmt(out, e, &l) : access_text(out, e, &l);
+
+		cr_assert_geq(n, 3 * ACCESS_VALUE_MAX, "nothing was cut too early");
+		cr_assert_eq(out[n - 1], '\n');
+	}
+}
+
+static struct exchange *failed_call(struct access_line *l)
+{
+	struct exchange *e = request(HTTP_1_1, "POST /a?secret=1 HTTP/1.1\r\nHost: orders\r\nContent-Length: 0\r\n\r\n");
+
+	*l = plain_line();
+	e->upstream = world_up(&call.world, 0, "orders");
+	e->status = 502;
+	e->attempt = 3;
+	e->bytes_sent = 214;
+	strcpy(l->flags, "UF,URX");
+	l->details = "connect_refused";
+	l->up_protocol = "";
+	l->up_failure = "connection refused (127.0.0.1:80) \"now\"";
+	return e;
+}
+
+Test(access, a_line_of_text_has_the_order_of_envoy)
+{
+	char out[ACCESS_LINE_MAX + 1];
+	struct access_line l;
+	struct exchange *e = failed_call(&l);
+
+	out[access_text(out, e, &l)] = '\0';
+	cr_assert_str_eq(out, "[2026-11-23T13:13:59.030Z] \"POST /a HTTP/1.1\" 502 UF,URX connect_refused 0 214 12.345 3 "
+			      "\"id-1\" \"orders\" orders 127.0.0.1:80\n");
+	call.req.path = HTTP_STR("/a\"b\x7f\n");
+	e->upstream = NULL;
+	l.peer[0] = '\0';
+	out[access_text(out, e, &l)] = '\0';
+	cr_assert_str_eq(out, "[2026-11-23T13:13:59.030Z] \"POST /a.b.. HTTP/1.1\" 502 UF,URX connect_refused 0 214 12.345 3 "
+			      "\"id-1\" \"orders\" - -\n");
+}
+
+Test(access, a_line_of_logfmt_names_every_value)
+{
+	char out[ACCESS_LINE_MAX + 1];
+	struct access_line l;
+	struct exchange *e = failed_call(&l);
+
+	out[access_logfmt(out, e, &l)] = '\0';
+	cr_assert_str_eq(out, "ts=2026-11-23T13:13:59.030Z component=access method=\"POST\" path=\"/a\" protocol=HTTP/1.1 "
+			      "status=502 flags=UF,URX details=connect_refused bytes_received=0 bytes_sent=214 "
+			      "duration=12.345 attempts=3 request_id=\"id-1\" authority=\"orders\" upstream=orders "
+			      "upstream_host=127.0.0.1:80 upstream_protocol=- "
+			      "upstream_transport_failure_reason=\"connection refused (127.0.0.1:80) .now.\" "
+			      "downstream_remote_address=127.0.0.1:53122\n");
 }
 
 /* A pipe of several workers mixes what is longer than PIPE_BUF: lines go whole. */
