@@ -23,6 +23,7 @@ int http_env_init(struct http_env *env, struct http_slabs *slabs, const struct h
 		{ &slabs->h2, "h2", h2_conn_size, sizes->h2_conns },
 		{ &slabs->h2_stream, "h2_stream", h2_stream_size, sizes->h2_streams },
 		{ &slabs->head, "head", sizeof(struct http_head_store), sizes->messages },
+		{ &slabs->rx, "rx", H1_RX_SLICES * sizeof(struct slice), sizes->conns },
 	};
 	unsigned done = 0;
 	int rc = 0;
@@ -41,6 +42,7 @@ int http_env_init(struct http_env *env, struct http_slabs *slabs, const struct h
 		.h2_slab = &slabs->h2,
 		.h2_stream_slab = &slabs->h2_stream,
 		.head_slab = &slabs->head,
+		.rx_slab = &slabs->rx,
 	};
 	return 0;
 }
@@ -53,5 +55,6 @@ void http_env_fini(struct http_env *env, struct http_slabs *slabs)
 	slab_fini(&slabs->h2);
 	slab_fini(&slabs->h2_stream);
 	slab_fini(&slabs->head);
+	slab_fini(&slabs->rx);
 	*env = (struct http_env){ 0 };
 }

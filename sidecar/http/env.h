@@ -18,7 +18,7 @@ struct http_sizes {
 };
 
 struct http_slabs {
-	struct slab txq, tls, conn, h2, h2_stream, head;
+	struct slab txq, tls, conn, h2, h2_stream, head, rx;
 };
 
 /* Zeroes count as one.  On error nothing is left behind. */

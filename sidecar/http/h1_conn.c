@@ -49,12 +49,10 @@ void h1_conn_data(struct http_conn *c, struct slice s)
 		slice_drop(s);
 		return;
 	}
-	if (h->n_rx == H1_RX_SLICES) { /* more than one read can bring: the peer gains nothing */
-		slice_drop(s);
+	if (!h1_rx_push(h, s)) { /* more than one read can bring: the peer gains nothing */
 		h1_fail(c, MESSAGE_E_OVERLOAD, HTTP_OK);
 		return;
 	}
-	h->rx[h->n_rx++] = s;
 	h1_pump(c);
 }
 

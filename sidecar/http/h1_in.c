@@ -12,18 +12,41 @@
 
 /* --- the receive queue --- */
 
+/* An idle connection has no queue: most are idle, and it is a quarter of what they would own. */
+static void rx_give_back(struct h1_state *h)
+{
+	slab_put(CONTAINER_OF(h, struct http_conn, h1)->env->rx_slab, h->rx);
+	h->rx = NULL;
+}
+
+bool h1_rx_push(struct h1_state *h, struct slice s)
+{
+	if (h->rx == NULL)
+		h->rx = slab_get(CONTAINER_OF(h, struct http_conn, h1)->env->rx_slab);
+	if (h->rx == NULL || h->n_rx == H1_RX_SLICES) {
+		slice_drop(s);
+		return false;
+	}
+	h->rx[h->n_rx++] = s;
+	return true;
+}
+
 void h1_rx_clear(struct h1_state *h)
 {
 	for (unsigned i = 0; i < h->n_rx; i++)
 		slice_drop(h->rx[i]);
 	h->n_rx = 0;
+	rx_give_back(h);
 }
 
 /* The first slice is used up; its reference was dropped or moved. */
 static void rx_shift(struct h1_state *h)
 {
 	h->n_rx--;
-	memmove(&h->rx[0], &h->rx[1], h->n_rx * sizeof(h->rx[0]));
+	if (h->n_rx == 0)
+		rx_give_back(h);
+	else
+		memmove(&h->rx[0], &h->rx[1], h->n_rx * sizeof(h->rx[0]));
 }
 
 static void rx_advance(struct h1_state *h, uint32_t n)

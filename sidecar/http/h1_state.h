@@ -7,7 +7,7 @@
  *           window).
  * Owns      References to receive buffers in ->rx, the head store(s) while a message lives.
  * Owned by  struct http_conn; only h1_conn.c looks inside.
- * Idle      Between messages nothing is owned: no buffer, no store.
+ * Idle      Between messages nothing is owned: no buffer, no store, no queue.
  * Bounds    ->rx holds at most H1_RX_SLICES buffers: receiving stops before the queue is full.
  */
 #ifndef RHC_SIDECAR_HTTP_H1_STATE_H
@@ -39,7 +39,7 @@ struct h1_state {
 	struct message          m;
 	struct http_head_store *store; /* head of the live (or arriving) message */
 	struct http_head_store *trailers; /* rare: a trailer section */
-	struct slice            rx[H1_RX_SLICES];
+	struct slice           *rx; /* of ->rx_slab: H1_RX_SLICES of them while there are any, else NULL */
 	struct h1_scan          scan;
 	struct h1_body          body;
 	uint64_t                out_left; /* of a Content-Length body */

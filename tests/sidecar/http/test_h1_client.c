@@ -18,6 +18,7 @@ Test(h1_client, a_request_is_sent_answered_and_the_connection_serves_again)
 		cr_assert_eq(r->capacity, 1);
 		cr_assert_eq(r->c->active, 0);
 		cr_assert_eq(r->slabs.head.in_use, 0);
+		cr_assert_eq(r->slabs.rx.in_use, 0);
 		get(r);
 		cr_assert(r->app.m->reused);
 		peer_says(r, "HTTP/1.1 204 No Content\r\n\r\n");

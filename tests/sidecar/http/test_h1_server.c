@@ -45,6 +45,7 @@ Test(h1_server, an_idle_connection_owns_no_buffer_and_no_store)
 		UNTIL_LOG(r, "head GET /a end, sent all");
 		rig_turns(r, 3);
 		cr_assert_eq(r->slabs.head.in_use, 0);
+		cr_assert_eq(r->slabs.rx.in_use, 0);
 		cr_assert_eq(r->slabs.txq.in_use, 0);
 		cr_assert_eq(r->bufs.cls[BUF_SMALL].n_free, small);
 		cr_assert_eq(r->bufs.cls[BUF_LARGE].n_free, large);
@@ -185,6 +186,7 @@ Test(h1_server, chunks_and_trailers_come_through_every_slicing)
 		UNTIL_LOG(r, "head POST /p, end, trailer X-Sum=7, trailer y=z, sent all");
 		cr_assert_eq(r->app.received, 4);
 		cr_assert_eq(r->slabs.head.in_use, 0);
+		cr_assert_eq(r->slabs.rx.in_use, 0);
 	}
 }
 
@@ -595,6 +597,7 @@ Test(h1_server, an_unread_chunked_body_with_trailers_is_dropped_as_well)
 		peer_says(r, "3\r\nabc\r\n0\r\nX: y\r\n\r\n");
 		RIG_UNTIL(r, r->c->h1.in == H1_IN_IDLE);
 		cr_assert_eq(r->slabs.head.in_use, 0);
+		cr_assert_eq(r->slabs.rx.in_use, 0);
 		peer_says(r, "GET /n HTTP/1.1\r\nHost: x\r\n\r\n");
 		UNTIL_LOG(r, "head POST /e, sent all, head GET /n end reused, sent all");
 	}
