@@ -20,6 +20,20 @@ static enum ctl_exit begin(struct ctl *c, struct rhc_admin *a)
 	return rc ? ctl_fail(CTL_DENIED, "cannot change %s: %s", c->seg.path, strerror(-rc)) : CTL_OK;
 }
 
+/* The name is looked up with the byte held: a host's record may go to another until then. */
+static enum ctl_exit begin_at(struct ctl *c, struct rhc_admin *a, const char *name, int *ret_index)
+{
+	enum ctl_exit rc = begin(c, a);
+
+	if (rc != CTL_OK || !name)
+		return rc;
+	*ret_index = rhc_admin_find(a, name);
+	if (*ret_index >= 0)
+		return CTL_OK;
+	rhc_admin_end(a);
+	return ctl_fail(CTL_REFUSED, "no upstream '%s'", name);
+}
+
 static void breaker_done(struct ctl *c, const char *name, const struct rhc_change *x, uint64_t until_ms)
 {
 	struct rhc_breaker was = rhc_breaker_unpack(x->old_word, NULL), now = rhc_breaker_unpack(x->new_word, NULL);
@@ -62,9 +76,7 @@ static enum ctl_exit breaker(struct ctl *c, enum rhc_verb verb)
 		return ctl_fail(CTL_USAGE, "breaker %s needs the name of one upstream, or --all", rhc_verb_name(verb));
 	if (c->for_ms && verb != RHC_VERB_ISOLATE && verb != RHC_VERB_DISABLE)
 		return ctl_fail(CTL_USAGE, "--for goes with isolate and disable");
-	if (!c->all && (index = ctl_find(c, c->args[0])) < 0)
-		return CTL_REFUSED;
-	rc = begin(c, &a);
+	rc = begin_at(c, &a, c->all ? NULL : c->args[0], &index);
 	if (rc != CTL_OK)
 		return rc;
 	out_begin(&c->out, "BreakerChange");
@@ -121,13 +133,14 @@ static enum ctl_exit limit(struct ctl *c, bool clear)
 	if (c->n_args != 1 || (!clear && !c->has_limit))
 		return ctl_fail(CTL_USAGE, clear ? "bulkhead clear needs the name of an upstream" :
 		                                   "bulkhead set needs the name of an upstream and --max-concurrency N");
-	index = ctl_find(c, c->args[0]);
-	if (index < 0 || rhc_view_upstream(&c->seg, (uint32_t)index, c->now_ms, &u) != 0)
-		return CTL_REFUSED;
-	before = u.bulkhead.limit;
-	rc = begin(c, &a);
+	rc = begin_at(c, &a, c->args[0], &index);
 	if (rc != CTL_OK)
 		return rc;
+	if (rhc_view_upstream(&c->seg, (uint32_t)index, c->now_ms, &u) != 0) {
+		rhc_admin_end(&a);
+		return CTL_REFUSED;
+	}
+	before = u.bulkhead.limit;
 	err = clear ? rhc_admin_limit_clear(&a, (uint32_t)index, c->reason, c->now_ms, &x) :
 	              rhc_admin_limit(&a, (uint32_t)index, c->max_concurrency, until, c->reason, c->now_ms, &x);
 	rhc_admin_end(&a);

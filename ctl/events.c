@@ -150,13 +150,12 @@ static bool known_type(const char *type)
 
 static void print_event(struct ctl *c, const struct rhc_event *ev, const char *reason)
 {
-	char time[32], name[RHC_NAME_MAX + 1] = "", what[160];
+	char time[32], name[RHC_NAME_MAX + 1], what[160];
 	static const char *const severities[] = { "info", "warn", "error" }; /* as /api/v1/events */
 	uint32_t workers = c->seg.hdr.max_workers;
 	struct out *o = &c->out;
 
-	if (ev->upstream != RHC_NO_UPSTREAM)
-		rhc_upstream_name(&c->seg, ev->upstream, name);
+	rhc_view_event_upstream(&c->seg, ev, name);
 	if (!wanted(c, ev, name))
 		return;
 	stamp(c, ev->mono_ns, time);

@@ -79,7 +79,25 @@ static struct rhc_up *used(const struct rhc_admin *a, uint32_t upstream)
 	if (upstream >= a->seg->hdr.max_upstreams ||
 	    rhc_upstream_state(a->seg, upstream) != RHC_UP_USED)
 		return NULL;
+	if (rhc_seg_is_host(a->seg, upstream) && !rhc_host_keep(a->seg, upstream))
+		return NULL;
 	return rhc_seg_up(a->seg, upstream);
+}
+
+int rhc_admin_find(struct rhc_admin *a, const char *name)
+{
+	int u = -ENOENT;
+
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		u = rhc_upstream_find(a->seg, name);
+		if (u < 0 || !rhc_seg_is_host(a->seg, (uint32_t)u))
+			break;
+		/* Kept from now on; was it still that host then? */
+		if (rhc_host_keep(a->seg, (uint32_t)u) && rhc_upstream_find(a->seg, name) == u)
+			break;
+		u = -ENOENT;
+	}
+	return u;
 }
 
 /* ---- breaker ---- */
@@ -408,8 +426,10 @@ static bool repair_worker(struct rhc_admin *a, uint32_t worker, uint64_t now_ms)
 		return false;
 	if ((uint32_t)atomic_load(&rhc_seg_worker(a->seg, worker)->word) != RHC_WORKER_FREE)
 		rhc_reap_held(a->seg, worker, RHC_EV_worker_reaped, now_ms, &reaped, &a->wake);
-	else
+	else {
 		rhc_reap_words(a->seg, worker, &reaped, &a->wake);
+		rhc_host_reap(a->seg, worker);
+	}
 	return rhc_lock_drop(a->fd, RHC_BYTE_WORKER + worker) == 0;
 }
 
@@ -448,6 +468,8 @@ static bool repair_one(struct rhc_admin *a, const struct rhc_finding *f, uint64_
 	case RHC_FIND_PERMIT_DEAD:
 	case RHC_FIND_WAITER_DEAD:
 	case RHC_FIND_WORKER_DEAD:
+	case RHC_FIND_HOST_CLAIM:
+	case RHC_FIND_HOST_PIN:
 		return repair_worker(a, f->worker, now_ms);
 	case RHC_FIND_SLOT_OWNER:
 	case RHC_FIND_SLOT_INC:

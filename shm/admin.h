@@ -15,6 +15,7 @@
 #ifndef RHC_SHM_ADMIN_H
 #define RHC_SHM_ADMIN_H
 
+#include "shm/host.h"
 #include "shm/view.h"
 
 enum rhc_verb {
@@ -49,6 +50,12 @@ struct rhc_admin {
 /* Take the ADMIN byte.  The caller may retry -EBUSY for as long as it likes. */
 int rhc_admin_begin(struct rhc_admin *a, struct rhc_segment *seg, uint32_t uid, uint32_t pid);
 void rhc_admin_end(struct rhc_admin *a);
+
+/*
+ * Index of the upstream of that name, or -ENOENT.  A host's record stays that host's until
+ * rhc_admin_end(), which an index found before rhc_admin_begin() would not say.
+ */
+int rhc_admin_find(struct rhc_admin *a, const char *name);
 
 struct rhc_change { /* of a word, for the message */
 	uint64_t old_word, new_word;

@@ -1,4 +1,5 @@
 /* The recount: what the words say against what must be. */
+#include "shm/host.h"
 #include "shm/view.h"
 
 struct audit {
@@ -24,6 +25,9 @@ static const char *const names[RHC_FIND_COUNT] = {
 	[RHC_FIND_OVER] = "more_held_than_limit",
 	[RHC_FIND_BREAKER] = "impossible_breaker_state",
 	[RHC_FIND_WORKER_DEAD] = "dead_worker_not_cleaned_up",
+	[RHC_FIND_HOST_CLAIM] = "host_claim_of_dead_worker",
+	[RHC_FIND_HOST_PIN] = "host_use_of_dead_worker",
+	[RHC_FIND_HOST_TWICE] = "two_records_of_one_host",
 };
 
 const char *rhc_finding_name(enum rhc_finding_what what)
@@ -128,6 +132,38 @@ static void audit_waiters(struct audit *a, const struct rhc_up *up)
 	}
 }
 
+static bool same_host(const struct rhc_host *a, const struct rhc_host *b)
+{
+	bool same = get(&a->hash) == get(&b->hash);
+
+	for (unsigned i = 0; i < RHC_COUNT(a->text) && same; i++)
+		same = get(&a->text[i]) == get(&b->text[i]);
+	return same;
+}
+
+static void audit_host(struct audit *a, const struct rhc_up *up)
+{
+	const struct rhc_host *h = rhc_seg_host(a->seg, a->upstream);
+	uint64_t id = get(&up->id);
+	uint32_t owner = RHC_ID_OWNER(id) - 1;
+
+	if (RHC_ID_OWNER(id) &&
+	    (owner >= a->seg->hdr.max_workers || a->alive[owner] != RHC_ALIVE_YES))
+		find(a, RHC_FIND_HOST_CLAIM, 0, owner, id);
+	for (uint32_t w = 0; w < a->seg->hdr.max_workers; w++) {
+		uint64_t pin = get(&h->pin[rhc_pin_at(w)]);
+
+		if (RHC_PIN_USED(pin) && a->alive[w] != RHC_ALIVE_YES)
+			find(a, RHC_FIND_HOST_PIN, w, w, pin);
+	}
+	for (uint32_t u = a->upstream + 1; u < a->seg->hdr.max_upstreams; u++) {
+		if (rhc_upstream_state(a->seg, a->upstream) == RHC_UP_USED &&
+		    rhc_upstream_state(a->seg, u) == RHC_UP_USED &&
+		    same_host(h, rhc_seg_host(a->seg, u)))
+			find(a, RHC_FIND_HOST_TWICE, u, RHC_WORKERS_MAX, id);
+	}
+}
+
 uint32_t rhc_view_audit(const struct rhc_segment *seg, int lock_fd, uint64_t now_ms,
                         struct rhc_finding *ret, uint32_t room)
 {
@@ -145,7 +181,9 @@ uint32_t rhc_view_audit(const struct rhc_segment *seg, int lock_fd, uint64_t now
 	for (a.upstream = 0; a.upstream < seg->hdr.max_upstreams; a.upstream++) {
 		const struct rhc_up *up = rhc_seg_up(seg, a.upstream);
 
-		if ((uint32_t)get(&up->id) != RHC_UP_USED)
+		if (rhc_seg_is_host(seg, a.upstream))
+			audit_host(&a, up);
+		if (rhc_upstream_state(seg, a.upstream) != RHC_UP_USED)
 			continue;
 		audit_bulkhead(&a, up);
 		audit_breaker(&a, up);

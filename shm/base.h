@@ -20,12 +20,13 @@
 
 /* Hard limits of the segment.  Configuration keys may be narrower, never wider. */
 #define RHC_WORKERS_MAX   64    /* one bit each in rhc_up.waitmask */
-#define RHC_UPSTREAMS_MAX 1024  /* records of the segment */
+#define RHC_UPSTREAMS_MAX 1024  /* records of the segment, those claimed at run time included */
 #define RHC_SLOTS_MAX     16384 /* slot words per upstream, a power of two */
 #define RHC_LIMIT_MAX     10000 /* max_concurrency */
 #define RHC_WAITING_MAX   65535 /* waiters of one worker at one upstream: 16 bits in its head word */
 #define RHC_PROBES_MAX    8     /* half_open_max_calls */
 #define RHC_NAME_MAX      47    /* bytes of an upstream name; longer is a configuration error */
+#define RHC_HOST_MAX      319   /* bytes of "host:port" of a record that is claimed at run time */
 #define RHC_REASON_MAX    40    /* bytes of the reason of an override; longer is cut at a UTF-8 border */
 #define RHC_PATH_MAX      256   /* bytes of the path of a segment, the final 0 included */
 #define RHC_WIN_BUCKETS   16    /* buckets of a failure-rate or slow-call window */

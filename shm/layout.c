@@ -19,16 +19,16 @@ struct field {
 static const struct field fields[] = {
 	F(rhc_hdr, magic) F(rhc_hdr, abi_major) F(rhc_hdr, abi_minor) F(rhc_hdr, endian)
 	F(rhc_hdr, layout_hash) F(rhc_hdr, total_size) F(rhc_hdr, hdr_size) F(rhc_hdr, page_size)
-	F(rhc_hdr, line_size) F(rhc_hdr, boot_id) F(rhc_hdr, timens_ino) F(rhc_hdr, uuid)
+	F(rhc_hdr, line_size) F(rhc_hdr, max_hosts) F(rhc_hdr, boot_id) F(rhc_hdr, timens_ino) F(rhc_hdr, uuid)
 	F(rhc_hdr, mono_base_ns) F(rhc_hdr, wall_base_ns) F(rhc_hdr, max_workers)
 	F(rhc_hdr, max_upstreams) F(rhc_hdr, slots_cap) F(rhc_hdr, win_buckets)
 	F(rhc_hdr, hist_buckets) F(rhc_hdr, ring_len) F(rhc_hdr, n_uctr) F(rhc_hdr, n_wctr)
 	F(rhc_hdr, n_hist) F(rhc_hdr, n_desc) F(rhc_hdr, off_desc) F(rhc_hdr, off_workers)
 	F(rhc_hdr, off_up) F(rhc_hdr, off_slots) F(rhc_hdr, off_hints) F(rhc_hdr, off_win)
-	F(rhc_hdr, off_ctr) F(rhc_hdr, off_wctr) F(rhc_hdr, off_hist) F(rhc_hdr, off_ring)
+	F(rhc_hdr, off_ctr) F(rhc_hdr, off_wctr) F(rhc_hdr, off_hist) F(rhc_hdr, off_hosts) F(rhc_hdr, off_ring)
 	F(rhc_hdr, crc) F(rhc_hdr, state) F(rhc_hdr, lifecycle) F(rhc_hdr, cfg_gen)
 	F(rhc_hdr, cfg_hash) F(rhc_hdr, cfg_ms) F(rhc_hdr, drain) F(rhc_hdr, sup_pid)
-	F(rhc_hdr, sup_start_ms) F(rhc_hdr, sup_beat_ms) F(rhc_hdr, version) F(rhc_hdr, engine)
+	F(rhc_hdr, sup_start_ms) F(rhc_hdr, sup_beat_ms) F(rhc_hdr, host_pub) F(rhc_hdr, host_policy) F(rhc_hdr, version) F(rhc_hdr, engine)
 	F(rhc_hdr, preset) F(rhc_hdr, instance)
 	F(rhc_desc, name) F(rhc_desc, group) F(rhc_desc, label) F(rhc_desc, kind)
 	F(rhc_desc, where) F(rhc_desc, index) F(rhc_desc, base)
@@ -42,6 +42,7 @@ static const struct field fields[] = {
 	F(rhc_up, policy) F(rhc_up, waitmask) F(rhc_up, ticket) F(rhc_up, order) F(rhc_up, permit) F(rhc_up, outage)
 	F(rhc_up, trip) F(rhc_up, last_failure) F(rhc_up, limit_ovr) F(rhc_up, retired_gen)
 	F(rhc_up, health) F(rhc_up, note) F(rhc_up, head) F(rhc_up, since_ms)
+	F(rhc_host, hash) F(rhc_host, since_ms) F(rhc_host, text) F(rhc_host, pin)
 	F(rhc_win, rate) F(rhc_win, slow)
 	F(rhc_hist, bucket) F(rhc_hist, sum_ns)
 	F(rhc_event_rec, seq) F(rhc_event_rec, mono_ns) F(rhc_event_rec, what) F(rhc_event_rec, arg)
@@ -50,6 +51,7 @@ static const struct field fields[] = {
 	{ "rhc_desc", "-", 0, sizeof(struct rhc_desc) },
 	{ "rhc_worker_rec", "-", 0, sizeof(struct rhc_worker_rec) },
 	{ "rhc_up", "-", 0, sizeof(struct rhc_up) },
+	{ "rhc_host", "-", 0, sizeof(struct rhc_host) },
 	{ "rhc_win", "-", 0, sizeof(struct rhc_win) },
 	{ "rhc_hist", "-", 0, sizeof(struct rhc_hist) },
 	{ "rhc_event_rec", "-", 0, sizeof(struct rhc_event_rec) },
@@ -131,6 +133,7 @@ static void place(struct rhc_hdr *h)
 	h->off_ctr = put(&at, (w + 2) * u * rhc_ctr_row(h));
 	h->off_wctr = put(&at, (w + 1) * rhc_wctr_row(h));
 	h->off_hist = put(&at, (w + 1) * u * rhc_hist_row(h));
+	h->off_hosts = put(&at, h->max_hosts * sizeof(struct rhc_host));
 	h->off_ring = put(&at, (w + 2) * rhc_ring_size(h));
 	h->total_size = (at + RHC_HDR_SIZE - 1) & ~(uint64_t)(RHC_HDR_SIZE - 1);
 }
@@ -144,7 +147,7 @@ static bool power_of_two(uint32_t n, uint32_t low, uint32_t high)
 static bool counts_valid(const struct rhc_hdr *h)
 {
 	return h->max_workers >= 1 && h->max_workers <= RHC_WORKERS_MAX && h->max_upstreams >= 1 &&
-	       h->max_upstreams <= RHC_UPSTREAMS_MAX &&
+	       h->max_upstreams <= RHC_UPSTREAMS_MAX && h->max_hosts < h->max_upstreams &&
 	       power_of_two(h->slots_cap, 64, RHC_SLOTS_MAX) &&
 	       power_of_two(h->ring_len, 16, 1 << 16) && h->win_buckets == RHC_WIN_BUCKETS &&
 	       h->hist_buckets == RHC_HIST_BUCKETS && h->n_uctr >= 1 && h->n_uctr <= 4096 &&
@@ -165,7 +168,7 @@ int rhc_layout_fill(struct rhc_hdr *hdr, const struct rhc_shape *shape)
 {
 	uint32_t slots = shape->slots ? shape->slots : 1024;
 
-	if (slots > RHC_SLOTS_MAX)
+	if (slots > RHC_SLOTS_MAX || shape->hosts > RHC_UPSTREAMS_MAX)
 		return -ERANGE;
 	memcpy(hdr->magic, RHC_MAGIC, sizeof(hdr->magic));
 	hdr->abi_major = RHC_ABI_MAJOR;
@@ -176,7 +179,8 @@ int rhc_layout_fill(struct rhc_hdr *hdr, const struct rhc_shape *shape)
 	hdr->page_size = 4096;
 	hdr->line_size = RHC_LINE;
 	hdr->max_workers = shape->workers ? shape->workers : 8;
-	hdr->max_upstreams = shape->upstreams ? shape->upstreams : 32;
+	hdr->max_hosts = shape->hosts;
+	hdr->max_upstreams = (shape->upstreams ? shape->upstreams : 32) + shape->hosts;
 	hdr->slots_cap = cap_for(slots);
 	hdr->win_buckets = RHC_WIN_BUCKETS;
 	hdr->hist_buckets = RHC_HIST_BUCKETS;

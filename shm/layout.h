@@ -2,7 +2,9 @@
  * shm/layout.h - what lies where in the segment.
  *
  * Shape    header (4096) | desc[] | worker[W] | up[U] | slots[U][cap] | hints[U][cap/64] |
- *          win[U][W] | ctr[W+2][U] | wctr[W+1] | hist[W+1][U] | ring[W+2]
+ *          win[U][W] | ctr[W+2][U] | wctr[W+1] | hist[W+1][U] | host[H] | ring[W+2]
+ *          The last H of the U upstream records are claimed at run time, shm/host.h; host[i] is
+ *          what up[U - H + i] has beside the others.
  *          Row W of ctr belongs to whoever holds the ADMIN byte, row W+1 is the baseline that a
  *          reset writes; row W of wctr is the supervisor's; row W of hist is the baseline; ring W
  *          is the supervisor's, ring W+1 ADMIN's.
@@ -21,7 +23,7 @@
 
 #define RHC_MAGIC      "RHCSHM\r\n" /* eight bytes; damage by text mode shows */
 #define RHC_ENDIAN     UINT32_C(0x01020304)
-#define RHC_ABI_MAJOR  1
+#define RHC_ABI_MAJOR  2
 #define RHC_ABI_MINOR  0
 #define RHC_HDR_SIZE   4096
 #define RHC_HIST_BUCKETS 64
@@ -38,7 +40,8 @@ struct rhc_hdr {
 	uint32_t endian;
 	uint64_t layout_hash; /* of (struct, field, offset, size) of every struct here */
 	uint64_t total_size;
-	uint32_t hdr_size, page_size, line_size, pad0;
+	uint32_t hdr_size, page_size, line_size;
+	uint32_t max_hosts;   /* of max_upstreams, the last ones */
 	uint8_t boot_id[16];  /* CLOCK_MONOTONIC starts anew with each boot ... */
 	uint64_t timens_ino;  /* ... and differs per time namespace */
 	uint8_t uuid[16];     /* of this segment */
@@ -46,7 +49,7 @@ struct rhc_hdr {
 	uint32_t max_workers, max_upstreams, slots_cap, win_buckets, hist_buckets, ring_len;
 	uint32_t n_uctr, n_wctr, n_hist, n_desc; /* counters per row, histograms per row, descriptions */
 	uint64_t off_desc, off_workers, off_up, off_slots, off_hints, off_win, off_ctr, off_wctr;
-	uint64_t off_hist, off_ring;
+	uint64_t off_hist, off_hosts, off_ring;
 	uint32_t crc; /* CRC-32C of all bytes above */
 	/* Everything below changes after publish. */
 	alignas(RHC_LINE) _Atomic uint32_t state;
@@ -58,6 +61,8 @@ struct rhc_hdr {
 	_Atomic uint64_t sup_pid;    /* MASTER, for display */
 	_Atomic uint64_t sup_start_ms;
 	_Atomic uint64_t sup_beat_ms; /* MASTER, each second: rhcctl shows a dead supervisor */
+	alignas(RHC_LINE) _Atomic uint64_t host_pub; /* gen:32 | owner+1:16 | upstream+1:16, shm/host.h */
+	_Atomic uint64_t host_policy[6];             /* MASTER: what a host that is claimed gets */
 	alignas(RHC_LINE) char version[32]; /* MASTER, for display; always ends with 0 */
 	char engine[32];                    /* "io_uring", "epoll (seccomp)" */
 	char preset[32];
@@ -125,7 +130,7 @@ _Static_assert(sizeof(struct rhc_note) == 64, "a note is one line");
 /* One upstream.  A healthy request reads lines 1 and 2, writes none. */
 struct rhc_up {
 	/* line 0: identity, written by MASTER */
-	alignas(RHC_LINE) _Atomic uint64_t id; /* gen:32 | enum rhc_up_state */
+	alignas(RHC_LINE) _Atomic uint64_t id; /* gen:32 | owner+1:16 | enum rhc_up_state:16 */
 	uint64_t name_hash;
 	char name[RHC_NAME_MAX + 1];
 	/* line 1: read by every request, written rarely */
@@ -159,6 +164,25 @@ struct rhc_up {
 };
 _Static_assert(sizeof(struct rhc_up) == 23 * RHC_LINE, "an upstream is twenty-three lines");
 
+/*
+ * What a record that is claimed for a host has beside it.  hash, since_ms and text are written by
+ * the claimer before anybody can find it; word w of pin by worker w alone.
+ */
+struct rhc_host {
+	alignas(RHC_LINE) _Atomic uint64_t hash;
+	_Atomic uint64_t since_ms; /* when it was claimed */
+	uint64_t pad0[6];
+	_Atomic uint64_t text[(RHC_HOST_MAX + 1) / 8]; /* "host:port" */
+	alignas(RHC_LINE) _Atomic uint64_t pin[RHC_WORKERS_MAX]; /* last used, ms:63 | in use:1; at rhc_pin_at(w) */
+};
+_Static_assert(sizeof(struct rhc_host) == 14 * RHC_LINE, "a host is fourteen lines");
+
+/* Neighbouring workers on different lines: each stores its word twice per call. */
+static inline uint32_t rhc_pin_at(uint32_t worker)
+{
+	return worker % 8 * 8 + worker / 8;
+}
+
 /* Window buckets of one worker at one upstream, single writer.  epoch:24 | total:20 | bad:20 */
 struct rhc_win {
 	alignas(RHC_LINE) _Atomic uint64_t rate[RHC_WIN_BUCKETS];
@@ -191,7 +215,8 @@ struct rhc_ring {
 /* What a segment is made for; 0 = default. */
 struct rhc_shape {
 	uint32_t workers;   /* indices, 1..64; at least twice the worker count, for reloads */
-	uint32_t upstreams; /* records */
+	uint32_t upstreams; /* records declared by the configuration */
+	uint32_t hosts;     /* records beside them that are claimed at run time; 0 = none */
 	uint32_t slots;     /* largest limit that will ever be needed; rounded up to a power of two >= 64 */
 	uint32_t ring_len;  /* events per ring, a power of two, default RHC_RING_LEN */
 };

@@ -11,6 +11,7 @@
 #include "shm/breaker.h"
 #include "shm/bulkhead.h"
 #include "shm/calm.h"
+#include "shm/host.h"
 
 static uint32_t free_slots(const struct rhc_segment *seg, uint32_t u, uint32_t index)
 {
@@ -111,6 +112,9 @@ static void close_gauges(struct rhc_segment *seg, uint32_t index)
 	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
 		if (atomic_load_explicit(&rhc_seg_up(seg, u)->id, memory_order_seq_cst) == 0)
 			continue;
+		/* A host nobody pins may be on its way to another, which begins with rows of zeros. */
+		if (rhc_seg_is_host(seg, u) && !rhc_host_pin_dead(seg, u, index))
+			continue;
 		for (unsigned i = 0; i < RHC_CTR_NAMED; i++) {
 			if (rhc_uctr_kind(i) == RHC_KIND_OPENED)
 				close_pair(rhc_seg_ctr(seg, index, u), i);
@@ -131,6 +135,7 @@ void rhc_reap_held(struct rhc_segment *seg, uint32_t index, enum rhc_event_type 
 	ret->record = true;
 	rhc_reap_words(seg, index, ret, wake);
 	close_gauges(seg, index);
+	rhc_host_reap(seg, index); /* after all that was done in the dead one's name */
 	/* We hold its byte, so we are the one writer of its ring. */
 	rhc_ring_writer_init(&ring, seg, index, (uint32_t)(word >> 32));
 	rhc_event_put(&ring, type, RHC_NO_UPSTREAM, now_ms,

@@ -279,6 +279,12 @@ static int create(struct rhc_segment *seg, const struct rhc_segment_opt *opt, st
 
 /* ---- adopting ---- */
 
+/* Records that a configuration fills. */
+static uint32_t declared(const struct rhc_hdr *h)
+{
+	return h->max_upstreams - h->max_hosts;
+}
+
 static int check_shape(const struct rhc_segment *seg, const struct rhc_segment_opt *opt,
                        struct rhc_refusal *r)
 {
@@ -289,12 +295,14 @@ static int check_shape(const struct rhc_segment *seg, const struct rhc_segment_o
 		return rhc_refuse(r, RHC_REFUSE_SHAPE, ERANGE, "%s: shape asked for is out of range",
 		                  seg->path);
 	if (seg->hdr.max_workers < want.max_workers ||
-	    seg->hdr.max_upstreams < want.max_upstreams || seg->hdr.slots_cap < want.slots_cap)
+	    declared(&seg->hdr) < declared(&want) || seg->hdr.max_hosts < want.max_hosts ||
+	    seg->hdr.slots_cap < want.slots_cap)
 		return rhc_refuse(r, RHC_REFUSE_SHAPE, ERANGE,
-		                  "%s: too small: expected %u workers, %u upstreams, %u slots, found %u, %u, "
-		                  "%u",
-		                  seg->path, want.max_workers, want.max_upstreams, want.slots_cap,
-		                  seg->hdr.max_workers, seg->hdr.max_upstreams, seg->hdr.slots_cap);
+		                  "%s: too small: expected %u workers, %u upstreams, %u hosts, %u slots, found "
+		                  "%u, %u, %u, %u",
+		                  seg->path, want.max_workers, declared(&want), want.max_hosts, want.slots_cap,
+		                  seg->hdr.max_workers, declared(&seg->hdr), seg->hdr.max_hosts,
+		                  seg->hdr.slots_cap);
 	if (opt->fresh)
 		return rhc_refuse(r, RHC_REFUSE_STATE, ECANCELED, "%s: sound, but a fresh state was asked for",
 		                  seg->path);
@@ -514,6 +522,12 @@ struct rhc_hist *rhc_seg_hist(const struct rhc_segment *seg, uint32_t row, uint3
 	                           ((size_t)row * seg->hdr.max_upstreams + u) *
 	                                   rhc_hist_row(&seg->hdr)) +
 	       h;
+}
+
+struct rhc_host *rhc_seg_host(const struct rhc_segment *seg, uint32_t u)
+{
+	assert(rhc_seg_is_host(seg, u));
+	return (struct rhc_host *)at(seg, seg->hdr.off_hosts) + (u - rhc_seg_hosts_from(seg));
 }
 
 struct rhc_ring *rhc_seg_ring(const struct rhc_segment *seg, uint32_t ring)

@@ -160,6 +160,16 @@ struct rhc_win *rhc_seg_win(const struct rhc_segment *seg, uint32_t u, uint32_t 
 _Atomic uint64_t *rhc_seg_ctr(const struct rhc_segment *seg, uint32_t row, uint32_t u);
 _Atomic uint64_t *rhc_seg_wctr(const struct rhc_segment *seg, uint32_t row);
 struct rhc_hist *rhc_seg_hist(const struct rhc_segment *seg, uint32_t row, uint32_t u, uint32_t h);
+/* The first record that is claimed at run time; max_upstreams if there is none. */
+static inline uint32_t rhc_seg_hosts_from(const struct rhc_segment *seg)
+{
+	return seg->hdr.max_upstreams - seg->hdr.max_hosts;
+}
+static inline bool rhc_seg_is_host(const struct rhc_segment *seg, uint32_t u)
+{
+	return u >= rhc_seg_hosts_from(seg) && u < seg->hdr.max_upstreams;
+}
+struct rhc_host *rhc_seg_host(const struct rhc_segment *seg, uint32_t u); /* u a host's record */
 struct rhc_ring *rhc_seg_ring(const struct rhc_segment *seg, uint32_t ring);
 
 #endif

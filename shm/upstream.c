@@ -50,9 +50,9 @@ void rhc_policy_load(const struct rhc_up *up, struct rhc_policy *ret)
 	ret->growth_milli = clamp(rhc_bits(f, 16, 14), 1000, RHC_GROWTH_MAX);
 }
 
-void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *p)
+void rhc_policy_pack(const struct rhc_policy *p, uint64_t ret_words[6])
 {
-	uint64_t words[6] = {
+	const uint64_t words[6] = {
 		rhc_field(clamp(p->failure_threshold, 0, RHC_FAILURES_MAX), 0, 16) |
 			rhc_field(clamp(p->half_open_max, 1, RHC_PROBES_MAX), 16, 8) |
 			rhc_field(clamp(p->success_threshold, 1, 255), 24, 8) |
@@ -71,20 +71,34 @@ void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *p)
 			rhc_field(clamp(p->growth_milli, 1000, RHC_GROWTH_MAX), 16, 14),
 	};
 
-	for (unsigned i = 0; i < RHC_COUNT(words); i++) {
+	memcpy(ret_words, words, sizeof(words));
+}
+
+void rhc_policy_put(_Atomic uint64_t policy[6], const uint64_t words[6])
+{
+	for (unsigned i = 0; i < 6; i++) {
 		RHC_FI("policy.word");
 		/* Only what differs: the line stays clean in every worker's cache over a reload. */
-		if (word_of(up, i) != words[i])
-			atomic_store(&up->policy[i], words[i]);
+		if (rhc_load(&policy[i]) != words[i])
+			atomic_store(&policy[i], words[i]);
 	}
+}
+
+void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *p)
+{
+	uint64_t words[6];
+
+	rhc_policy_pack(p, words);
+	rhc_policy_put(up->policy, words);
 }
 
 enum rhc_up_state rhc_upstream_state(const struct rhc_segment *seg, uint32_t index)
 {
-	uint32_t state =
-		(uint32_t)atomic_load_explicit(&rhc_seg_up(seg, index)->id, memory_order_seq_cst);
+	uint32_t state = (uint16_t)rhc_load(&rhc_seg_up(seg, index)->id);
 
-	return state <= RHC_UP_RETIRED ? (enum rhc_up_state)state : RHC_UP_FREE;
+	if (state == RHC_UP_LEAVING)
+		return RHC_UP_USED; /* until it is gone it is there */
+	return state <= RHC_UP_MAKING ? (enum rhc_up_state)state : RHC_UP_FREE;
 }
 
 void rhc_upstream_name(const struct rhc_segment *seg, uint32_t index,
@@ -126,7 +140,7 @@ int rhc_upstream_find(const struct rhc_segment *seg, const char *name)
 	return -ENOENT;
 }
 
-static int check_name(const char *name)
+int rhc_upstream_check_name(const char *name)
 {
 	size_t len = strnlen(name, RHC_NAME_MAX + 1);
 
@@ -168,11 +182,13 @@ static bool quiescent(const struct rhc_segment *seg, uint32_t u)
 
 static int vacant(const struct rhc_segment *seg)
 {
-	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
+	uint32_t n = rhc_seg_hosts_from(seg);
+
+	for (uint32_t u = 0; u < n; u++) {
 		if (rhc_upstream_state(seg, u) == RHC_UP_FREE)
 			return (int)u;
 	}
-	for (uint32_t u = 0; u < seg->hdr.max_upstreams; u++) {
+	for (uint32_t u = 0; u < n; u++) {
 		if (rhc_upstream_state(seg, u) == RHC_UP_RETIRED && quiescent(seg, u))
 			return (int)u;
 	}
@@ -220,7 +236,7 @@ static void clear_record(struct rhc_up *up)
 	atomic_store(&up->waitmask, 0);
 }
 
-static void begin(struct rhc_segment *seg, uint32_t u, const char *name)
+void rhc_upstream_begin(struct rhc_segment *seg, uint32_t u, const char *name)
 {
 	struct rhc_up *up = rhc_seg_up(seg, u);
 
@@ -234,7 +250,7 @@ static void begin(struct rhc_segment *seg, uint32_t u, const char *name)
 int rhc_upstream_declare(struct rhc_segment *seg, const char *name, const struct rhc_policy *policy,
                          uint64_t now_ms, uint32_t *ret_index, uint64_t *wake)
 {
-	int rc = check_name(name), u;
+	int rc = rhc_upstream_check_name(name), u;
 	struct rhc_up *up;
 	uint64_t id;
 
@@ -244,11 +260,11 @@ int rhc_upstream_declare(struct rhc_segment *seg, const char *name, const struct
 	    policy->limit > seg->hdr.slots_cap)
 		return -ERANGE;
 	u = rhc_upstream_find(seg, name);
-	if (u < 0) {
+	if (u < 0 || rhc_seg_is_host(seg, (uint32_t)u)) { /* a host of that name is not MASTER's */
 		u = vacant(seg);
 		if (u < 0)
 			return u;
-		begin(seg, (uint32_t)u, name);
+		rhc_upstream_begin(seg, (uint32_t)u, name);
 	}
 	up = rhc_seg_up(seg, (uint32_t)u);
 	rhc_policy_store(up, policy);
@@ -267,7 +283,7 @@ int rhc_upstream_retire(struct rhc_segment *seg, uint32_t index, uint64_t cfg_ge
 	struct rhc_up *up;
 	uint64_t id;
 
-	if (index >= seg->hdr.max_upstreams || rhc_upstream_state(seg, index) != RHC_UP_USED)
+	if (index >= rhc_seg_hosts_from(seg) || rhc_upstream_state(seg, index) != RHC_UP_USED)
 		return -ENOENT;
 	up = rhc_seg_up(seg, index);
 	id = atomic_load(&up->id);

@@ -1,7 +1,8 @@
 /*
  * shm/upstream.h - upstream records and their policy, matched by name.
  *
- * Writers  MASTER alone adds, changes and retires records.  Workers and rhcctl read.
+ * Writers  MASTER alone adds, changes and retires records.  Workers and rhcctl read.  The last
+ *          hdr.max_hosts records are not MASTER's: workers claim them for hosts, shm/host.h.
  * Policy   six packed words; a reader may see some of the old and some of the new for an instant,
  *          each word is whole.  Nothing depends on two of them agreeing.
  * Reuse    a retired record is used again only when every LIVE worker has adopted a configuration
@@ -13,7 +14,13 @@
 
 #include "shm/worker.h"
 
-enum rhc_up_state { RHC_UP_FREE, RHC_UP_USED, RHC_UP_RETIRED };
+enum rhc_up_state {
+	RHC_UP_FREE,
+	RHC_UP_USED,
+	RHC_UP_RETIRED,
+	RHC_UP_MAKING,  /* host: its owner fills it, nobody finds it */
+	RHC_UP_LEAVING, /* host: in use, and its owner looks whether it may give way; reads as USED */
+};
 
 /* Zero switches a rule off.  Ranges are clamped by rhc_policy_store(). */
 struct rhc_policy {
@@ -49,6 +56,9 @@ static inline bool rhc_policy_has_window(const struct rhc_up *up)
 	return (uint32_t)atomic_load_explicit(&up->policy[2], memory_order_seq_cst) != 0;
 }
 void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *policy);
+/* As words, each of them whole: into rhc_up.policy or rhc_hdr.host_policy, what differs alone. */
+void rhc_policy_pack(const struct rhc_policy *policy, uint64_t ret_words[6]);
+void rhc_policy_put(_Atomic uint64_t policy[6], const uint64_t words[6]);
 
 /*
  * MASTER: the record of that name, made if there is none; policy and limit come into force at
@@ -69,6 +79,9 @@ uint64_t rhc_config_publish(struct rhc_segment *seg, uint64_t hash, uint64_t now
 int rhc_upstream_find(const struct rhc_segment *seg, const char *name);
 
 enum rhc_up_state rhc_upstream_state(const struct rhc_segment *seg, uint32_t index);
+/* Claimer of a host, shm/host.c: a record that nobody can find gets a name and begins with nothing. */
+void rhc_upstream_begin(struct rhc_segment *seg, uint32_t index, const char *name);
+int rhc_upstream_check_name(const char *name); /* 0, -ENAMETOOLONG, -EINVAL */
 /* Copy of the name, always valid text. */
 void rhc_upstream_name(const struct rhc_segment *seg, uint32_t index,
 		       char ret_name[RHC_NAME_MAX + 1]);

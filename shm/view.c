@@ -192,11 +192,12 @@ int rhc_view_upstream(const struct rhc_segment *seg, uint32_t index, uint64_t no
                       struct rhc_view_upstream *ret)
 {
 	const struct rhc_up *up;
-	uint64_t health;
+	uint64_t health, id;
 
 	if (index >= seg->hdr.max_upstreams || rhc_upstream_state(seg, index) != RHC_UP_USED)
 		return -ENOENT;
 	up = rhc_seg_up(seg, index);
+	id = get(&up->id);
 	health = get(&up->health);
 	memset(ret, 0, sizeof(*ret));
 	ret->index = index;
@@ -209,7 +210,12 @@ int rhc_view_upstream(const struct rhc_segment *seg, uint32_t index, uint64_t no
 	ret->health_error = (unsigned)rhc_bits(health, 54, 8);
 	ret->health_took_ms = (uint32_t)rhc_bits(health, 32, 22);
 	ret->health_at_ms = rhc_bits(health, 0, 32) * 1000;
-	return 0;
+	if (!rhc_seg_is_host(seg, index))
+		return 0;
+	/* Not half of one host and half of another, nor two of one name. */
+	return get(&up->id) >> 32 == id >> 32 && rhc_upstream_find(seg, ret->name) == (int)index
+		       ? 0
+		       : -ENOENT;
 }
 
 uint32_t rhc_view_holders(const struct rhc_segment *seg, uint32_t index, uint64_t now_ms,

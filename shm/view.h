@@ -109,7 +109,10 @@ struct rhc_view_worker {
  * record).
  */
 void rhc_view_segment(const struct rhc_segment *seg, int lock_fd, struct rhc_view_segment *ret);
-/* -ENOENT if the record is not in use. */
+/*
+ * -ENOENT if the record is not in use, or was given to another host meanwhile, or is a host's and the
+ * configuration has declared one of the same name since.
+ */
 int rhc_view_upstream(const struct rhc_segment *seg, uint32_t index, uint64_t now_ms,
                       struct rhc_view_upstream *ret);
 /* Holders of slots, by index; returns how many there are, fills at most `room`. */
@@ -143,6 +146,12 @@ void rhc_view_events_begin(const struct rhc_segment *seg, bool only_new,
  */
 bool rhc_view_events_next(const struct rhc_segment *seg, struct rhc_view_cursor *cursor,
                           struct rhc_event *ret, char ret_text[RHC_REASON_MAX + 1]);
+/*
+ * Name of the upstream an event speaks of, "" if it speaks of none, or of a host whose record another
+ * has by now.
+ */
+void rhc_view_event_upstream(const struct rhc_segment *seg, const struct rhc_event *ev,
+                             char ret_name[RHC_NAME_MAX + 1]);
 /* Nanoseconds of the wall clock for a monotonic time, by the pair the header keeps. */
 uint64_t rhc_view_wall_ns(const struct rhc_segment *seg, uint64_t mono_ns);
 
@@ -159,6 +168,9 @@ enum rhc_finding_what {
 	RHC_FIND_OVER,           /* more held than the limit while not draining */
 	RHC_FIND_BREAKER,        /* breaker word that cannot be */
 	RHC_FIND_WORKER_DEAD,    /* record LIVE, byte free */
+	RHC_FIND_HOST_CLAIM,     /* host being made or evicted by a dead worker */
+	RHC_FIND_HOST_PIN,       /* host used by a dead worker */
+	RHC_FIND_HOST_TWICE,     /* two records of one host */
 	RHC_FIND_COUNT
 };
 struct rhc_finding {

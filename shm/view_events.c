@@ -74,3 +74,15 @@ bool rhc_view_events_next(const struct rhc_segment *seg, struct rhc_view_cursor 
 	}
 	return true;
 }
+
+void rhc_view_event_upstream(const struct rhc_segment *seg, const struct rhc_event *ev,
+                             char ret_name[RHC_NAME_MAX + 1])
+{
+	ret_name[0] = 0;
+	if (ev->upstream >= seg->hdr.max_upstreams)
+		return;
+	if (rhc_seg_is_host(seg, ev->upstream) &&
+	    ev->mono_ns / 1000000 < rhc_load(&rhc_seg_host(seg, ev->upstream)->since_ms))
+		return; /* of the host that had it before */
+	rhc_upstream_name(seg, ev->upstream, ret_name);
+}

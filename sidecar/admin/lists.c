@@ -38,9 +38,7 @@ static bool wanted(const struct rhc_segment *seg, const struct lists_query *q,
 		return false;
 	if (!q->upstream[0])
 		return true;
-	if (ev->upstream == RHC_NO_UPSTREAM)
-		return false;
-	rhc_upstream_name(seg, ev->upstream, name);
+	rhc_view_event_upstream(seg, ev, name);
 	return strcmp(name, q->upstream) == 0;
 }
 
@@ -100,11 +98,10 @@ static void event_json(struct json *j, const struct rhc_segment *seg, const stru
 {
 	static const char *const severities[] = { "info", "warn", "error" };
 	const struct rhc_event *ev = &e->ev;
-	char time[40], name[RHC_NAME_MAX + 1] = "";
+	char time[40], name[RHC_NAME_MAX + 1];
 
 	stamp(seg, ev->mono_ns, time);
-	if (ev->upstream != RHC_NO_UPSTREAM)
-		rhc_upstream_name(seg, ev->upstream, name);
+	rhc_view_event_upstream(seg, ev, name);
 	json_object(j, NULL);
 	json_str(j, "time", time);
 	json_str(j, "severity", severities[rhc_event_severity(ev->type)]);

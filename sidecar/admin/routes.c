@@ -284,19 +284,23 @@ static enum rhc_verb verb_of(struct http_str s)
 	return RHC_VERB_NONE;
 }
 
-static int change_breaker(struct admin *a, uint32_t index, enum rhc_verb verb,
+static int change_breaker(struct admin *a, const char *name, enum rhc_verb verb,
 			  const struct body_change *b)
 {
 	uint64_t now = clock_ns() / NS_PER_MS;
 	struct rhc_change change;
 	struct rhc_admin ad;
-	int rc;
+	int rc, index;
 
 	rc = rhc_admin_begin(&ad, a->seg, (uint32_t)getuid(), (uint32_t)getpid());
 	if (rc != 0)
 		return rc;
-	rc = rhc_admin_breaker(&ad, index, verb, b->ttl_s ? now + b->ttl_s * 1000 : 0,
-			       b->reason[0] ? b->reason : "admin listener", now, &change);
+	index = rhc_admin_find(&ad, name); /* with the byte held: a host's record may go to another */
+	rc = index < 0 ? index
+		       : rhc_admin_breaker(&ad, (uint32_t)index, verb,
+					   b->ttl_s ? now + b->ttl_s * 1000 : 0,
+					   b->reason[0] ? b->reason : "admin listener", now,
+					   &change);
 	rhc_admin_end(&ad);
 	return rc;
 }
@@ -328,7 +332,7 @@ static void post_breaker(struct call *c)
 		call_problem(c, 400, "Bad request", why);
 	} else if (b.ttl_s && !may_expire(verb)) {
 		call_problem(c, 400, "Bad request", "ttl_seconds is for isolate and disable");
-	} else if ((rc = change_breaker(c->l->admin, (uint32_t)index, verb, &b)) != 0) {
+	} else if ((rc = change_breaker(c->l->admin, name, verb, &b)) != 0) {
 		call_problem(c, 409, "Not changed", strerror(-rc));
 	} else {
 		log_event(LOG_ADMIN, LOG_WARN, "breaker_changed", LOG_STR("upstream", name),

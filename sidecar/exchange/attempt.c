@@ -180,7 +180,7 @@ bool attempt_circuit_is_open(const struct exchange *e)
 {
 	enum rhc_breaker_state s = rhc_breaker_peek(rhc_seg_up(e->env->upstreams->seg, e->upstream->index));
 
-	return e->upstream->guard.breaks && (s == RHC_BRK_OPEN || s == RHC_BRK_ISOLATED);
+	return s == RHC_BRK_OPEN || s == RHC_BRK_ISOLATED;
 }
 
 /* Has the attempt been silent for longer than an upstream may be? */

@@ -37,11 +37,18 @@ static enum rhc_error not_allowed(struct exchange *e)
 
 static enum rhc_error target(struct exchange *e, struct http_str host, uint16_t port)
 {
-	e->upstream = upstreams_forward(e->env->upstreams, host, port);
+	enum rhc_error why;
+
+	e->upstream = upstreams_forward(e->env->upstreams, host, port, &why);
 	if (e->upstream)
 		return RHC_ERR_none;
-	snprintf(e->detail, sizeof(e->detail), "no room for another target of the forward proxy");
-	return RHC_ERR_overloaded;
+	if (why == RHC_ERR_hosts_full)
+		snprintf(e->detail, sizeof(e->detail),
+		         "all %u records of forward_proxy.max_hosts belong to hosts with calls, failures or overrides",
+		         e->env->upstreams->seg->hdr.max_hosts);
+	else
+		snprintf(e->detail, sizeof(e->detail), "no room for another target of the forward proxy");
+	return why;
 }
 
 static enum rhc_error forward(struct exchange *e)

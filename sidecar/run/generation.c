@@ -367,7 +367,7 @@ static void reload_now(struct supervisor *s)
 	if (rc != 0) {
 		upstream_tls_free(tls, config);
 		config_free(config);
-		refused(s, rc == -ENOSPC ? "more upstreams than shm.max_upstreams: needs a restart"
+		refused(s, rc == -ENOSPC ? "more than shm.max_upstreams or forward_proxy.max_hosts left room for: needs a restart"
 					 : strerror(-rc));
 		return;
 	}

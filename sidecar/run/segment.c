@@ -12,7 +12,8 @@
 #include "sidecar/base/log.h"
 #include "sidecar/upstream/upstream.h"
 
-enum { SEGMENT_EVENTS_MIN = 64, SEGMENT_UPSTREAMS_MIN = 16, SEGMENT_WORKERS_MIN = 8 };
+enum { SEGMENT_EVENTS_MIN = 64, SEGMENT_UPSTREAMS_MIN = 16, SEGMENT_WORKERS_MIN = 8,
+       SEGMENT_HOSTS = 32 };
 
 static uint64_t now_ms(void)
 {
@@ -60,6 +61,14 @@ uint32_t segment_workers(uint32_t workers)
 	return room_for(4 * workers, SEGMENT_WORKERS_MIN, RHC_WORKERS_MAX);
 }
 
+/* For the hosts that patterns of forward_proxy.allow let through. */
+static uint32_t segment_hosts(const struct config *config)
+{
+	if (config->forward_proxy.max_hosts)
+		return config->forward_proxy.max_hosts;
+	return config->forward_proxy.enabled && config->forward_proxy.allow.len ? SEGMENT_HOSTS : 0;
+}
+
 static struct rhc_segment_opt options_of(const struct options *o, const struct config *config,
 					 uint32_t workers, const char *path)
 {
@@ -70,6 +79,7 @@ static struct rhc_segment_opt options_of(const struct options *o, const struct c
 			   .upstreams = config->shm.max_upstreams
 						? config->shm.max_upstreams
 						: segment_upstreams(config->upstreams_len + 1),
+			   .hosts = segment_hosts(config),
 			   .slots = config_slots(config),
 			   .ring_len = ring_len(config) },
 		.mode = 0600,
@@ -130,7 +140,7 @@ static void retire_missing(struct rhc_segment *seg, const struct config *config,
 {
 	char name[RHC_NAME_MAX + 1];
 
-	for (uint32_t i = 0; i < seg->hdr.max_upstreams; i++) {
+	for (uint32_t i = 0; i < rhc_seg_hosts_from(seg); i++) {
 		if (rhc_upstream_state(seg, i) != RHC_UP_USED)
 			continue;
 		rhc_upstream_name(seg, i, name);

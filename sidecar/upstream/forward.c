@@ -1,15 +1,19 @@
 /*
  * Targets of the forward proxy: made when they are first asked for, a bounded number, idle ones
- * give way.
+ * give way.  A target is this worker's; its record in the segment is everybody's and, unless it is of the
+ * configuration, held by calls alone (shm/host.h): between two calls it may have gone to another host.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/host.h"
 #include "sidecar/base/obj.h"
 #include "sidecar/upstream/upstream_private.h"
 
-enum { HOST_MAX = 253 };
+enum { HOST_MAX = 253, TEXT_MAX = HOST_MAX + 16 };
+_Static_assert(TEXT_MAX <= RHC_HOST_MAX, "every host fits");
 
 struct forward {
 	struct upstream up;
@@ -17,7 +21,10 @@ struct forward {
 		cfg; /* the defaults' policy, copied by value: strings stay the configuration's */
 	uint64_t used_ns;
 	char host[HOST_MAX + 1];
+	char text[TEXT_MAX]; /* host:port, what tells hosts apart in the segment; in lower case */
 	char record[RHC_NAME_MAX + 1];
+	struct rhc_host_use use; /* gen 0: never had one */
+	uint32_t open[RHC_CTR_NAMED]; /* at OPENED counters, while it rests: how many are open here */
 };
 
 static struct forward *forward_of(struct upstream *up)
@@ -29,8 +36,105 @@ void upstream_forward_free(struct upstream *up)
 {
 	struct forward *f = forward_of(up);
 
+	if (up->host && !up->resting)
+		upstream_forward_rest(up);
 	upstream_fini(up);
 	free(f);
+}
+
+/* ---- its record in the segment ---- */
+
+static uint64_t now_ms(const struct upstream *up)
+{
+	return upstream_now(up) / NS_PER_MS;
+}
+
+bool upstream_forward_get(struct upstream *up)
+{
+	return rhc_host_pin(up->all->env.worker, &forward_of(up)->use, 0);
+}
+
+void upstream_forward_put(struct upstream *up)
+{
+	rhc_host_unpin(up->all->env.worker, &forward_of(up)->use, 0);
+}
+
+void upstream_forward_rest(struct upstream *up)
+{
+	struct forward *f = forward_of(up);
+
+	for (unsigned i = 0; i < RHC_CTR_NAMED; i++) {
+		if (rhc_uctr_kind(i) == RHC_KIND_OPENED)
+			f->open[i] = (uint32_t)(rhc_load(&up->ctr[i]) - rhc_load(&up->ctr[i + 1]));
+	}
+	rhc_host_unpin(up->all->env.worker, &f->use, now_ms(up));
+	up->resting = true;
+}
+
+/* A connection that ends, a lookup that comes back: counted if the record is still this host's. */
+void upstream_forward_count(struct upstream *up, unsigned counter)
+{
+	struct forward *f = forward_of(up);
+
+	if (rhc_uctr_kind(counter) == RHC_KIND_OPENED)
+		f->open[counter]++;
+	else if (rhc_uctr_kind(counter) == RHC_KIND_CLOSED)
+		f->open[counter - 1]--;
+	if (!upstream_forward_get(up))
+		return;
+	rhc_ctr_inc(up->ctr, counter);
+	upstream_forward_put(up);
+}
+
+/* Another record, or the same one begun anew: what is open here is open there. */
+static void move_in(struct forward *f, struct upstreams *all, const struct rhc_host_use *use)
+{
+	struct upstream *up = &f->up;
+
+	f->use = *use;
+	up->index = use->upstream;
+	up->ctr = rhc_seg_ctr(all->seg, all->env.worker->index, up->index);
+	for (unsigned i = 0; i < RHC_CTR_NAMED; i++) {
+		if (f->open[i])
+			rhc_ctr_add(up->ctr, i, f->open[i]);
+	}
+}
+
+static enum rhc_error claim(struct forward *f, struct upstreams *all)
+{
+	struct rhc_host_wish wish = { .name = f->record,
+				      .text = f->text,
+				      .ttl_ms = config_ms(all->cfg->forward_proxy.host_ttl_ns) };
+	struct rhc_host_use use;
+	uint64_t wake = 0;
+	bool made;
+	int rc = rhc_host_claim(all->env.worker, &wish, engine_now(all->env.engine) / NS_PER_MS,
+				&use, &made, &wake);
+
+	guard_wake_mask(all, wake);
+	if (rc != 0)
+		return rc == -ENOSPC ? RHC_ERR_hosts_full : RHC_ERR_overloaded;
+	if (use.gen != f->use.gen || use.upstream != f->use.upstream)
+		move_in(f, all, &use);
+	return RHC_ERR_none;
+}
+
+/* Awake: its record is its own until the last call drops it. */
+static enum rhc_error awake(struct upstream *up)
+{
+	struct forward *f = forward_of(up);
+	enum rhc_error e;
+
+	if (!up->resting)
+		return RHC_ERR_none;
+	if (!rhc_host_pin(up->all->env.worker, &f->use, now_ms(up))) {
+		e = claim(f, up->all);
+		if (e != RHC_ERR_none)
+			return e;
+		guard_init(up); /* nobody waits, nobody holds: handles of the new record */
+	}
+	up->resting = false;
+	return RHC_ERR_none;
 }
 
 static bool is(const struct upstream *up, struct http_str host, uint16_t port)
@@ -41,14 +145,13 @@ static bool is(const struct upstream *up, struct http_str host, uint16_t port)
 	       http_str_ieq(host, (struct http_str){ url->host, (uint32_t)strlen(url->host) });
 }
 
-/*
- * May it give way?  A call between two attempts holds nothing of it but the pointer, so a target is
- * kept for longer than any backoff after it was last asked for.
- */
+/* May it give way?  One that rests has no call; of the others a call may have the pointer alone. */
 static bool may_go(const struct upstreams *all, struct upstream *up)
 {
 	uint64_t quiet = upstream_now(up) - forward_of(up)->used_ns;
 
+	if (up->host)
+		return up->resting && upstream_idle(up);
 	return up->users == 0 && upstream_idle(up) &&
 	       quiet > all->forward_quiet_ns + up->policy->retry.max_wait_ns;
 }
@@ -58,7 +161,7 @@ static int place(struct upstreams *all)
 {
 	int oldest = -1;
 
-	for (int i = 0; i < UPSTREAM_FORWARD_MAX; i++) {
+	for (int i = 0; i < (int)all->forward_max; i++) {
 		struct upstream *up = all->forward[i];
 
 		if (!up)
@@ -100,36 +203,57 @@ void upstream_forward_record(struct http_str host, char out[RHC_NAME_MAX + 1])
 		snprintf(out + RHC_NAME_MAX - 9, 10, "~%08x", hash);
 }
 
-/* Of the host with this port, of the host, or of all that have none: an index, or -ENOENT. */
-static int record_of(struct upstreams *all, struct forward *f, uint16_t port)
+static int declared(struct upstreams *all, struct forward *f, const char *text)
 {
-	char text[HOST_MAX + 16];
-	bool v6 = strchr(f->host, ':') != NULL;
-	int n = snprintf(text, sizeof(text), v6 ? "[%s]:%u" : "%s:%u", f->host, port);
 	int index;
 
-	upstream_forward_record((struct http_str){ text, (uint32_t)n }, f->record);
+	upstream_forward_record((struct http_str){ text, (uint32_t)strlen(text) }, f->record);
 	index = rhc_upstream_find(all->seg, f->record);
-	if (index >= 0)
-		return index;
-	upstream_forward_record((struct http_str){ f->host, (uint32_t)strlen(f->host) }, f->record);
-	index = rhc_upstream_find(all->seg, f->record);
-	if (index >= 0)
-		return index;
-	f->up.shares = true;
-	snprintf(f->record, sizeof(f->record), "%s", UPSTREAM_FORWARD_NAME);
-	return all->forward_index;
+	return index >= 0 && !rhc_seg_is_host(all->seg, (uint32_t)index) ? index : -ENOENT;
 }
 
-static struct upstream *make(struct upstreams *all, struct http_str host, uint16_t port)
+/* The record of the configuration: of the host with this port, or of the host; -ENOENT. */
+static int record_of(struct upstreams *all, struct forward *f, uint16_t port)
 {
-	struct forward *f = calloc(1, sizeof(*f));
+	bool v6 = strchr(f->host, ':') != NULL;
 	int index;
 
+	snprintf(f->text, sizeof(f->text), v6 ? "[%s]:%u" : "%s:%u", f->host, port);
+	for (char *c = f->text; *c; c++)
+		*c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
+	index = declared(all, f, f->text);
+	return index >= 0 ? index : declared(all, f, f->host);
+}
+
+/* Its place in the segment. */
+static enum rhc_error settle(struct upstreams *all, struct forward *f, uint16_t port,
+			     uint32_t *ret_index)
+{
+	int index = record_of(all, f, port);
+	enum rhc_error e;
+
+	if (index >= 0) {
+		*ret_index = (uint32_t)index;
+		return RHC_ERR_none;
+	}
+	upstream_forward_record((struct http_str){ f->text, (uint32_t)strlen(f->text) }, f->record);
+	e = claim(f, all);
+	f->up.host = e == RHC_ERR_none;
+	*ret_index = f->use.upstream;
+	return e;
+}
+
+static struct upstream *make(struct upstreams *all, struct http_str host, uint16_t port,
+			     enum rhc_error *ret_why)
+{
+	struct forward *f = calloc(1, sizeof(*f));
+	uint32_t index;
+
+	*ret_why = RHC_ERR_overloaded;
 	if (!f)
 		return NULL;
 	memcpy(f->host, host.p, host.n);
-	index = record_of(all, f, port);
+	*ret_why = settle(all, f, port, &index);
 	f->cfg.name = f->record;
 	f->cfg.url =
 		(struct config_url){ .text = f->host, .host = f->host, .path = "", .port = port };
@@ -138,33 +262,50 @@ static struct upstream *make(struct upstreams *all, struct http_str host, uint16
 	f->cfg.url.literal = strchr(f->host, ':') != NULL;
 	f->cfg.policy = all->cfg->defaults;
 	f->up.forward = true;
-	if (index < 0 ||
-	    upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL, (uint32_t)index) < 0) {
+	if (*ret_why == RHC_ERR_none &&
+	    upstream_init(&f->up, all, &f->cfg, &f->cfg.policy, NULL, index) < 0) {
+		if (f->up.host)
+			rhc_host_unpin(all->env.worker, &f->use, 0);
+		*ret_why = RHC_ERR_overloaded;
+	}
+	if (*ret_why != RHC_ERR_none) {
 		free(f);
 		return NULL;
 	}
 	return &f->up;
 }
 
-struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, uint16_t port)
+static struct upstream *known(struct upstreams *all, struct http_str host, uint16_t port)
 {
+	for (uint32_t i = 0; i < all->forward_max; i++) {
+		if (all->forward[i] && is(all->forward[i], host, port))
+			return all->forward[i];
+	}
+	return NULL;
+}
+
+struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, uint16_t port,
+				   enum rhc_error *ret_why)
+{
+	struct upstream *up;
 	int at;
 
-	if (all->forward_index < 0 || all->draining || host.n == 0 || host.n > HOST_MAX)
+	*ret_why = RHC_ERR_overloaded;
+	if (all->draining || host.n == 0 || host.n > HOST_MAX)
 		return NULL;
-	for (int i = 0; i < UPSTREAM_FORWARD_MAX; i++) {
-		if (all->forward[i] && is(all->forward[i], host, port)) {
-			forward_of(all->forward[i])->used_ns = upstream_now(all->forward[i]);
-			return all->forward[i];
-		}
+	up = known(all, host, port);
+	if (up) {
+		*ret_why = awake(up);
+	} else {
+		at = place(all);
+		if (at < 0)
+			return NULL;
+		up = all->forward[at] = make(all, host, port, ret_why);
 	}
-	at = place(all);
-	if (at < 0)
+	if (!up || *ret_why != RHC_ERR_none)
 		return NULL;
-	all->forward[at] = make(all, host, port);
-	if (all->forward[at])
-		forward_of(all->forward[at])->used_ns = upstream_now(all->forward[at]);
-	return all->forward[at];
+	forward_of(up)->used_ns = upstream_now(up);
+	return up;
 }
 
 /*

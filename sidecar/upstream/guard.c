@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "shm/histogram.h"
+#include "shm/host.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/obj.h"
 #include "sidecar/io/engine.h"
@@ -109,8 +110,6 @@ static bool refused_by_breaker(struct guard_ticket *t, bool again, uint64_t now_
 	struct rhc_refused why = { .state = RHC_BRK_CLOSED };
 	enum rhc_admit a;
 
-	if (!t->up->guard.breaks)
-		return false;
 	a = again ? rhc_breaker_readmit(b, now_ms, &t->permit, &why)
 		  : rhc_breaker_admit(b, now_ms, &t->permit, &why);
 	t->probe = a == RHC_ADMIT_PROBE;
@@ -122,8 +121,7 @@ static bool refused_by_breaker(struct guard_ticket *t, bool again, uint64_t now_
 
 static void drop_permit(struct guard_ticket *t, uint64_t now_ms)
 {
-	if (t->up->guard.breaks)
-		rhc_breaker_record(&t->up->guard.breaker, &t->permit, RHC_OUTCOME_NONE, 0, now_ms);
+	rhc_breaker_record(&t->up->guard.breaker, &t->permit, RHC_OUTCOME_NONE, 0, now_ms);
 	t->probe = false;
 }
 
@@ -266,11 +264,8 @@ static void refuse_waiters(struct upstream *up, uint64_t now_ms, uint64_t *wake)
 
 static bool circuit_open(const struct upstream *up)
 {
-	enum rhc_breaker_state state;
+	enum rhc_breaker_state state = rhc_breaker_peek(up->guard.breaker.up);
 
-	if (!up->guard.breaks)
-		return false;
-	state = rhc_breaker_peek(up->guard.breaker.up);
 	return state == RHC_BRK_OPEN || state == RHC_BRK_ISOLATED;
 }
 
@@ -355,8 +350,7 @@ static enum rhc_outcome count_outcome(struct upstream *up, enum guard_outcome ou
 static void record(struct guard_ticket *t, enum rhc_outcome outcome, enum rhc_error error,
 		   uint64_t now_ms)
 {
-	if (t->up->guard.breaks)
-		rhc_breaker_record(&t->up->guard.breaker, &t->permit, outcome, error, now_ms);
+	rhc_breaker_record(&t->up->guard.breaker, &t->permit, outcome, error, now_ms);
 }
 
 static void release_slot(struct guard_ticket *t, uint64_t now_ms)
@@ -425,7 +419,6 @@ void guard_init(struct upstream *up)
 
 	memset(g, 0, sizeof(*g));
 	g->slots = up->policy->bulkhead.enabled;
-	g->breaks = !up->shares;
 	rhc_bulkhead_init(&g->bulkhead, up->all->env.worker, up->index);
 	rhc_breaker_init(&g->breaker, up->all->env.worker, up->index);
 }
@@ -437,8 +430,7 @@ void guard_fini(struct upstream *up)
 
 static void second(struct upstream *up, uint64_t now_ms, uint64_t *wake)
 {
-	if (up->guard.breaks)
-		rhc_breaker_tick(&up->guard.breaker, now_ms);
+	rhc_breaker_tick(&up->guard.breaker, now_ms);
 	rhc_bulkhead_reconcile(up->all->seg, up->index, now_ms, &up->all->env.worker->ring, wake);
 	rhc_ctr_set(up->ctr, RHC_CTR_retry_budget_milli,
 		    retry_budget_left_milli(&up->budget, upstream_now(up)));
@@ -452,8 +444,14 @@ void guard_second(struct upstreams *all)
 
 	for (uint32_t i = 0; i < all->n; i++)
 		second(&all->up[i], now_ms, &wake);
-	for (uint32_t i = 0; i < UPSTREAM_FORWARD_MAX; i++)
-		if (all->forward[i])
-			second(all->forward[i], now_ms, &wake);
+	for (uint32_t i = 0; i < all->forward_max; i++) {
+		struct upstream *up = all->forward[i];
+
+		if (up && !up->host)
+			second(up, now_ms, &wake);
+		else if (up && !up->resting && up->users == 0)
+			upstream_forward_rest(up); /* asked for, and then nobody called it */
+	}
+	rhc_host_tick(all->env.worker, now_ms, &wake);
 	guard_wake_mask(all, wake);
 }

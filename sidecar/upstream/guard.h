@@ -78,7 +78,6 @@ struct guard {
 	struct rhc_bulkhead bulkhead; /* this worker's handles */
 	struct rhc_breaker_ref breaker;
 	bool slots;            /* bulkhead.enabled */
-	bool breaks;           /* not a target of the forward proxy */
 	struct list_node node; /* among the guards somebody waits at */
 };
 

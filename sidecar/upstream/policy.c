@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/host.h"
 #include "sidecar/io/tls.h"
 #include "sidecar/upstream/upstream_private.h"
 
@@ -59,38 +60,49 @@ static bool forwards(const struct config *cfg)
 }
 
 static int declare(struct rhc_segment *seg, const char *name, const struct config_policy *p,
-		   bool breaks, uint64_t now_ms, uint64_t *wake, char *why, size_t cap)
+		   uint64_t now_ms, uint64_t *wake, char *why, size_t cap)
 {
 	struct rhc_policy policy;
 	uint32_t index;
 	int rc;
 
 	upstream_policy(p, &policy);
-	policy.disabled = policy.disabled || !breaks;
 	rc = rhc_upstream_declare(seg, name, &policy, now_ms, &index, wake);
 	if (rc < 0)
 		snprintf(why, cap, "upstream '%s': %s", name, strerror(-rc));
 	return rc;
 }
 
-/* Hosts for which the segment has no room left share the record of all: still bounded, but without a breaker. */
+/*
+ * Hosts that are written out have records like upstreams.  What only a pattern lets through, and a
+ * host the segment has no room left for, gets one when it is called.
+ */
 static int declare_forward(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms,
 			   uint64_t *wake, char *why, size_t cap)
 {
 	const struct config_strings *allow = &cfg->forward_proxy.allow;
 	char record[RHC_NAME_MAX + 1];
-	int rc = declare(seg, UPSTREAM_FORWARD_NAME, &cfg->defaults, false, now_ms, wake, why, cap);
+	struct rhc_policy policy;
+	bool claims = false;
+	int rc = 0;
 
+	upstream_policy(&cfg->defaults, &policy);
+	rhc_host_policy(seg, &policy, now_ms, wake);
 	for (uint32_t i = 0; i < allow->len && rc == 0; i++) {
 		const char *host = allow->item[i];
 
-		if (!upstream_forward_is_host(host))
-			continue;
-		upstream_forward_record((struct http_str){ host, (uint32_t)strlen(host) }, record);
-		rc = declare(seg, record, &cfg->defaults, true, now_ms, wake, why, cap);
+		if (upstream_forward_is_host(host)) {
+			upstream_forward_record((struct http_str){ host, (uint32_t)strlen(host) },
+						record);
+			rc = declare(seg, record, &cfg->defaults, now_ms, wake, why, cap);
+		}
+		claims = claims || rc == -ENOSPC || !upstream_forward_is_host(host);
 		rc = rc == -ENOSPC ? 0 : rc;
 	}
-	return rc;
+	if (rc != 0 || !claims || seg->hdr.max_hosts > 0)
+		return rc;
+	snprintf(why, cap, "forward_proxy.allow: the segment has no records for hosts");
+	return -ENOSPC;
 }
 
 int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_t now_ms,
@@ -99,7 +111,7 @@ int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_
 	int rc = 0;
 
 	for (uint32_t i = 0; i < cfg->upstreams_len && rc == 0; i++)
-		rc = declare(seg, cfg->upstreams[i].name, &cfg->upstreams[i].policy, true, now_ms,
+		rc = declare(seg, cfg->upstreams[i].name, &cfg->upstreams[i].policy, now_ms,
 			     wake, why, cap);
 	if (rc == 0 && forwards(cfg))
 		rc = declare_forward(cfg, seg, now_ms, wake, why, cap);
@@ -110,7 +122,7 @@ bool upstreams_declares(const struct config *cfg, const char *name)
 {
 	char record[RHC_NAME_MAX + 1];
 
-	if (config_upstream(cfg, name) || strcmp(name, UPSTREAM_FORWARD_NAME) == 0)
+	if (config_upstream(cfg, name))
 		return true;
 	for (uint32_t i = 0; forwards(cfg) && i < cfg->forward_proxy.allow.len; i++) {
 		const char *host = cfg->forward_proxy.allow.item[i];

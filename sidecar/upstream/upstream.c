@@ -37,8 +37,14 @@ static void on_lookup(void *owner, enum resolver_error err, uint64_t took_ns)
 
 void upstream_time(struct upstream *up, enum rhc_hist_id id, uint64_t ns)
 {
+	bool resting = up->resting;
+
+	if (resting && !upstream_forward_get(up))
+		return;
 	rhc_hist_record(rhc_seg_hist(up->all->seg, up->all->env.worker->index, up->index, id), id,
 			ns);
+	if (resting)
+		upstream_forward_put(up);
 }
 
 int upstream_init(struct upstream *up, struct upstreams *all, const struct config_upstream *cfg,
@@ -269,10 +275,10 @@ static int make(struct upstreams *all)
 	if (rc < 0)
 		return rc;
 	all->up = calloc(all->cfg->upstreams_len + 1U, sizeof(*all->up));
-	all->forward = calloc(UPSTREAM_FORWARD_MAX, sizeof(struct upstream *));
+	all->forward_max = UPSTREAM_FORWARD_MIN + 2 * all->seg->hdr.max_hosts;
+	all->forward = calloc(all->forward_max, sizeof(struct upstream *));
 	if (!all->up || !all->forward)
 		return -ENOMEM;
-	all->forward_index = rhc_upstream_find(all->seg, UPSTREAM_FORWARD_NAME);
 	rc = make_upstreams(all, all->cfg);
 	return rc < 0 ? rc : make_hosts(all);
 }
@@ -313,7 +319,7 @@ void upstreams_drain(struct upstreams *all)
 	all->draining = true;
 	for (uint32_t i = 0; i < all->n; i++)
 		drain(&all->up[i]);
-	for (uint32_t i = 0; i < UPSTREAM_FORWARD_MAX; i++)
+	for (uint32_t i = 0; i < all->forward_max; i++)
 		if (all->forward[i])
 			drain(all->forward[i]);
 }
@@ -323,7 +329,7 @@ bool upstreams_idle(const struct upstreams *all)
 	for (uint32_t i = 0; i < all->n; i++)
 		if (!upstream_idle(&all->up[i]))
 			return false;
-	for (uint32_t i = 0; i < UPSTREAM_FORWARD_MAX; i++)
+	for (uint32_t i = 0; i < all->forward_max; i++)
 		if (all->forward[i] && !upstream_idle(all->forward[i]))
 			return false;
 	if (!all->draining)
@@ -340,7 +346,7 @@ struct upstreams *upstreams_free(struct upstreams *all)
 	OBJ_CHECK(all, UPSTREAMS_MAGIC);
 	for (uint32_t i = 0; i < all->n; i++)
 		upstream_fini(&all->up[i]);
-	for (uint32_t i = 0; all->forward && i < UPSTREAM_FORWARD_MAX; i++)
+	for (uint32_t i = 0; all->forward && i < all->forward_max; i++)
 		if (all->forward[i])
 			upstream_forward_free(all->forward[i]);
 	resolver_free(all->resolver);

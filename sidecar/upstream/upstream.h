@@ -33,14 +33,15 @@
 
 struct tls_policy;
 
-enum { UPSTREAM_FORWARD_MAX = 128 }; /* targets of the forward proxy one worker knows at a time */
-/* A target nobody holds may give way to another after so long, and the longest backoff on top. */
+/* Targets of the forward proxy one worker knows at a time: so many, and two per record for hosts. */
+enum { UPSTREAM_FORWARD_MIN = 64 };
+/* One with a record of the configuration may give way after so long, and the longest backoff on top. */
 #define UPSTREAM_FORWARD_QUIET_NS (UINT64_C(300) * NS_PER_S)
 /*
  * Records of the forward proxy in the segment; no configured name has a _.  A host that stands in
- * forward_proxy.allow as it is has one of its own, "_forward:api.example.com", with slots and a breaker.
- * Hosts that only a pattern lets through share "_forward": slots, but no breaker, since one of them being
- * down says nothing of the others.
+ * forward_proxy.allow as it is has one of its own, "_forward:api.example.com", which the supervisor
+ * declares.  For a host that only a pattern lets through a worker claims one of forward_proxy.max_hosts
+ * records when it is called, "_forward:a.example.com:80" (shm/host.h).
  */
 #define UPSTREAM_FORWARD_NAME "_forward"
 
@@ -74,7 +75,8 @@ struct upstream {
 	struct upstream_tls tls;
 	const char *server_name; /* for TLS */
 	bool forward;            /* a target of the forward proxy */
-	bool shares;             /* its record is that of many: slots, but no breaker */
+	bool host;               /* its record is claimed at run time and may go to another host ... */
+	bool resting;            /* ... as now, while no call holds it */
 	uint32_t users;          /* calls that hold it, see upstream_hold() */
 	_Atomic uint64_t *ctr;   /* counters row of this worker */
 	struct resolver_name *dns;
@@ -99,8 +101,8 @@ struct upstreams {
 	struct hash_key hash_key;
 	uint32_t n;
 	struct upstream *up;       /* in the order of the configuration */
-	struct upstream **forward; /* UPSTREAM_FORWARD_MAX, NULL: free */
-	int forward_index;         /* the record in the segment they share, -ENOENT: none */
+	struct upstream **forward; /* forward_max, NULL: free */
+	uint32_t forward_max;
 	uint64_t forward_quiet_ns;
 	uint32_t hosts_mask;
 	struct upstream_host *hosts; /* hash of names and authorities */
@@ -133,15 +135,18 @@ struct upstream *upstreams_by_name(struct upstreams *all, struct http_str name);
  */
 struct upstream *upstreams_by_host(struct upstreams *all, struct http_str authority);
 /*
- * A target of the forward proxy: plain HTTP to host:port under the default policy.  Whether it is
- * allowed (forward_proxy.allow) is the caller's question: upstream_forward_allowed().  NULL: no
- * room, no record.
+ * A target of the forward proxy: plain HTTP to host:port under the default policy, its record in the
+ * segment its own until upstream_drop() or the next guard_second().  Whether it is allowed
+ * (forward_proxy.allow) is the caller's question: upstream_forward_allowed().  NULL: *ret_why is
+ * RHC_ERR_hosts_full (no record in the segment may give way) or RHC_ERR_overloaded.
  */
-struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, uint16_t port);
+struct upstream *upstreams_forward(struct upstreams *all, struct http_str host, uint16_t port,
+				   enum rhc_error *ret_why);
+/* A target of the forward proxy whose record may go to another host now. */
+void upstream_forward_rest(struct upstream *up);
 /*
- * A call that goes to a target of the forward proxy and may outlast UPSTREAM_FORWARD_QUIET_NS
- * without a connection holds it, so that it does not give way meanwhile.  For configured ones it
- * changes nothing.
+ * A call holds its upstream as long as it lasts.  For configured ones it changes nothing; a target of
+ * the forward proxy, and its record in the segment, do not give way meanwhile.
  */
 static inline void upstream_hold(struct upstream *up)
 {
@@ -149,7 +154,8 @@ static inline void upstream_hold(struct upstream *up)
 }
 static inline void upstream_drop(struct upstream *up)
 {
-	up->users--;
+	if (--up->users == 0 && up->host)
+		upstream_forward_rest(up);
 }
 bool upstream_forward_allowed(const struct config *cfg, struct http_str host);
 
@@ -169,10 +175,14 @@ int upstreams_declare(const struct config *cfg, struct rhc_segment *seg, uint64_
 /* Try again?  retry_next(), the upstream's budget, its counters and the debug line, in one. */
 struct retry_decision upstream_retry(struct upstream *up, struct retry_facts *f);
 
-/* Counters and histograms of this worker's row. */
+void upstream_forward_count(struct upstream *up, unsigned counter);
+/* Counters and histograms of this worker's row.  A connection may end while no call holds a target. */
 static inline void upstream_count(struct upstream *up, unsigned counter)
 {
-	rhc_ctr_inc(up->ctr, counter);
+	if (__builtin_expect(up->resting, 0))
+		upstream_forward_count(up, counter);
+	else
+		rhc_ctr_inc(up->ctr, counter);
 }
 void upstream_time(struct upstream *up, enum rhc_hist_id id, uint64_t ns);
 

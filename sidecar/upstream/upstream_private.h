@@ -20,6 +20,9 @@ bool upstream_idle(const struct upstream *up); /* no connection, no wait, no che
 struct sock_opts upstream_sock_opts(const struct upstream *up);
 
 void upstream_forward_free(struct upstream *up);
+/* Its record, for something that is no call: false if it went to another host; upstream_forward_put(). */
+bool upstream_forward_get(struct upstream *up);
+void upstream_forward_put(struct upstream *up);
 
 /* Does it match one host alone? */
 bool upstream_forward_is_host(const char *pattern);

@@ -1,11 +1,14 @@
 """The forward proxy: absolute targets (HTTP_PROXY), CONNECT by policy, and who the upstream is told it serves."""
 import json
+import os
+import signal
 import socket
 import subprocess
 import threading
 
 import pytest
 
+from lib import parallel
 from lib.peer import Peer
 from lib.raw import Raw
 from lib.servers import pattern
@@ -66,7 +69,7 @@ def test_curl_as_its_http_proxy_reaches_allowed_hosts_and_configured_upstreams(p
     assert curl(*through, "http://orders/bytes/600").stdout == pattern(600)
     assert curl(*through, f"http://api.localhost:{origin.port}/bytes/7").stdout == pattern(7)
     names = [line["upstream_cluster"] for line in until("three lines", 10, lambda: len(proxy.access_lines()) == 3 and proxy.access_lines())]
-    assert names == ["orders", "orders", "_forward"], "the url of orders is its address"
+    assert names == ["orders", "orders", f"_forward:api.localhost:{origin.port}"], "the url of orders is its address"
 
 
 def test_an_absolute_target_without_a_path_means_the_root_or_the_server_itself(sidecar):
@@ -148,7 +151,6 @@ def test_each_allowed_host_has_a_circuit_of_its_own(sidecar, origin):
 
 
 def test_the_records_of_allowed_hosts_survive_a_reload(sidecar, origin):
-    import signal
     one = sidecar({"orders": origin.url}, forward_proxy={"enabled": True, "allow": ["localhost"]},
                   defaults={"retry": {"max_attempts": 1}})
     assert proxied(one, f"http://localhost:{origin.port}/").status == 200
@@ -157,6 +159,192 @@ def test_the_records_of_allowed_hosts_survive_a_reload(sidecar, origin):
     until("a new generation serves", 20, lambda: set(one.workers) and not set(one.workers) & first and one.get("/ready")[0] == 200)
     assert proxied(one, f"http://localhost:{origin.port}/").status == 200
     assert one.breaker("_forward:localhost") == "closed"
+
+
+# ---- hosts of a pattern: a circuit and slots each, in records that workers claim ----
+
+WILD = {"enabled": True, "allow": ["*.localhost"]}
+
+
+def record(host, port):
+    return f"_forward:{host}.localhost:{port}"
+
+
+def wild(connection, host, port, path="/"):
+    return connection.call("GET", f"http://{host}.localhost:{port}{path}", host=f"{host}.localhost:{port}")
+
+
+def once(one, host, port, path="/"):
+    with one.connect() as connection:
+        return wild(connection, host, port, path)
+
+
+def soon(one, host, port, path="/"):
+    """An answer is here before its call has ended: until then the record of that host does not give way."""
+    until(f"{host} has a record", 5, lambda: once(one, host, port, path).status == 200)
+
+
+def hosts(one):
+    """The names of the records there are for hosts, as rhcctl lists them."""
+    return sorted(row["name"] for row in one.ctl("breaker").json["items"] if row["name"].startswith("_forward:"))
+
+
+def at_the_gate(one, origin, hosts_, already=0):
+    """Calls that are held at the origin, one per host named."""
+    held = []
+    for host in hosts_:
+        connection = one.connect()
+        connection.request("GET", f"http://{host}.localhost:{origin.port}/gate", host=f"{host}.localhost:{origin.port}")
+        held.append(connection)
+    origin.wait_current(len(held) + already)
+    return held
+
+
+def test_one_host_of_a_pattern_opens_its_own_circuit_at_the_threshold_over_all_workers(sidecar, origin):
+    dead = free_port()
+    one = sidecar({"orders": origin.url}, workers=3, forward_proxy=WILD,
+                  defaults={"retry": {"max_attempts": 1}, "circuit_breaker": {"failure_threshold": 5, "recovery_timeout": 600}})
+    workers = one.connection_per_worker("orders")
+    assert wild(workers[0], "good", origin.port).status == 200
+    for i in range(5):
+        assert i == 0 or one.breaker(record("bad", dead)) == "closed"
+        answer = wild(workers[i % 3], "bad", dead)
+        assert answer.problem["type"] == "urn:rhc:error:connect_refused", (i, answer)
+        assert answer.problem["upstream"] == record("bad", dead)
+    assert one.breaker(record("bad", dead)) == "open", "the fifth failure, not the third of any worker"
+    for connection in workers.values():
+        answer = wild(connection, "bad", dead)
+        assert answer.status == 503 and answer.problem["type"] == "urn:rhc:error:circuit_open"
+        assert wild(connection, "good", origin.port).status == 200
+    assert one.breaker(record("good", origin.port)) == "closed"
+    assert one.shown("breaker", record("bad", dead))["name"] == record("bad", dead)
+    one.counted(1, "rhc_circuit_breaker_transitions_total", upstream=record("bad", dead), **{"from": "closed", "to": "open"})
+
+
+def test_the_slots_of_a_host_of_a_pattern_are_exact_over_all_workers(sidecar, origin):
+    one = sidecar({"orders": origin.url}, workers=3, forward_proxy=WILD,
+                  defaults={"retry": {"max_attempts": 1}, "bulkhead": {"max_concurrency": 4, "acquisition_timeout": 0.1}})
+    workers = one.connection_per_worker("orders")
+    held = at_the_gate(one, origin, ["a"] * 4)
+    assert one.in_use(record("a", origin.port)) == 4
+    for connection in workers.values():
+        answer = wild(connection, "a", origin.port)
+        assert answer.status == 503 and answer.problem["type"] == "urn:rhc:error:bulkhead_timeout"
+        assert wild(connection, "b", origin.port).status == 200
+    origin.release()
+    for connection in held:
+        assert connection.read().body == b"through the gate\n"
+    until("every slot is back", 5, lambda: one.in_use(record("a", origin.port)) == 0)
+
+
+def test_an_idle_host_gives_its_record_to_a_new_one_and_comes_back(sidecar, origin):
+    one = sidecar({"orders": origin.url}, workers=2, forward_proxy={**WILD, "max_hosts": 3}, defaults={"retry": {"max_attempts": 1}})
+    for _ in range(3):
+        for i in range(8):
+            soon(one, f"h{i}", origin.port, "/bytes/10")
+            assert record(f"h{i}", origin.port) in hosts(one)
+    assert len(hosts(one)) == 3
+    names = {labels["upstream"] for name, labels, _ in one.metrics().samples if name == "rhc_requests_total" and "upstream" in labels}
+    assert {name for name in names if name.startswith("_forward")} == set(hosts(one))
+    assert one.ctl("audit").code == 0
+    text = one.ctl("events", output="table").text
+    assert "host_claimed" in text and "host_evicted" in text
+
+
+def test_when_no_host_may_give_way_the_next_one_is_refused_and_told_why(sidecar, origin):
+    dead = free_port()
+    one = sidecar({"orders": origin.url}, workers=2, forward_proxy={**WILD, "max_hosts": 3},
+                  defaults={"retry": {"max_attempts": 1}, "circuit_breaker": {"failure_threshold": 5}})
+    held = at_the_gate(one, origin, ["a", "b"])
+    assert once(one, "failing", dead).status == 502
+    for _ in range(6):  # whichever worker it is
+        answer = once(one, "new", origin.port)
+        assert answer.status == 503 and answer.problem["type"] == "urn:rhc:error:hosts_full"
+        assert "forward_proxy.max_hosts" in answer.problem["detail"] and answer["x-rhc-error"] == "PoolTimeoutError"
+        assert answer["retry-after"] == "1"
+    assert once(one, "a", origin.port).status == 200, "those that are there go on"
+    assert one.call("orders", "GET", "/").status == 200
+    origin.release()
+    for connection in held:
+        assert connection.read().status == 200
+    soon(one, "new", origin.port)
+    assert one.shown("breaker", record("failing", dead))["state"].lower() == "closed", "the failing one stays"
+
+
+def test_the_circuit_of_a_host_of_a_pattern_survives_a_restart_and_a_reload(sidecar, origin):
+    dead = free_port()
+    one = sidecar({"orders": origin.url}, workers=2, forward_proxy=WILD,
+                  defaults={"retry": {"max_attempts": 1}, "circuit_breaker": {"failure_threshold": 2, "recovery_timeout": 600}})
+    for _ in range(2):
+        assert once(one, "bad", dead).status == 502
+    assert one.breaker(record("bad", dead)) == "open"
+    one.restart()
+    for _ in range(4):
+        assert once(one, "bad", dead).problem["type"] == "urn:rhc:error:circuit_open"
+    first = set(one.workers)
+    one.child.kill(signal.SIGHUP)
+    until("a new generation serves", 20, lambda: set(one.workers) and not set(one.workers) & first and one.get("/ready")[0] == 200)
+    assert once(one, "bad", dead).problem["type"] == "urn:rhc:error:circuit_open"
+    assert one.breaker(record("bad", dead)) == "open"
+
+
+def test_a_killed_worker_gives_back_the_slots_of_hosts_and_their_records_may_go(sidecar, origin):
+    one = sidecar({"orders": origin.url}, workers=2, forward_proxy={**WILD, "max_hosts": 2}, defaults={"retry": {"max_attempts": 1}})
+    workers = one.connection_per_worker("orders")
+    for host, worker in (("a", 0), ("b", 0)):
+        connection = one.connection_per_worker("orders")[worker]
+        connection.request("GET", f"http://{host}.localhost:{origin.port}/gate", host=f"{host}.localhost:{origin.port}")
+        workers[host] = connection
+    origin.wait_current(2)
+    assert once(one, "c", origin.port).problem["type"] == "urn:rhc:error:hosts_full"
+    before = one.workers
+    os.kill(before[0], signal.SIGKILL)
+    until("the dead worker's slots are back", 5, lambda: one.in_use(record("a", origin.port)) == 0 and one.in_use(record("b", origin.port)) == 0)
+    origin.release()
+    until("a new worker stands in its place", 10, lambda: len(one.workers) == 2 and one.workers != before)
+    soon(one, "c", origin.port)
+    assert record("c", origin.port) in hosts(one) and len(hosts(one)) == 2
+    until("nothing is left behind", 5, lambda: one.ctl("audit", check=False).code == 0)
+
+
+def test_rhcctl_changes_the_circuit_and_the_limit_of_a_host_of_a_pattern(sidecar, origin):
+    one = sidecar({"orders": origin.url}, workers=2, forward_proxy={**WILD, "max_hosts": 2},
+                  defaults={"retry": {"max_attempts": 1}, "bulkhead": {"acquisition_timeout": 0.1}})
+    name = record("a", origin.port)
+    assert once(one, "a", origin.port).status == 200
+    one.ctl("breaker", "isolate", name, "--reason", "test")
+    assert once(one, "a", origin.port).problem["type"] == "urn:rhc:error:circuit_open"
+    for i in range(4):
+        soon(one, f"other{i}", origin.port)
+    assert name in hosts(one), "a host that was isolated by hand does not give way"
+    one.ctl("breaker", "close", name)
+    assert once(one, "a", origin.port).status == 200
+    one.ctl("bulkhead", "set", name, "--max-concurrency", "1")
+    held = at_the_gate(one, origin, ["a"])
+    assert once(one, "a", origin.port).problem["type"] == "urn:rhc:error:bulkhead_timeout"
+    origin.release()
+    assert held[0].read().status == 200
+    assert one.ctl("breaker", "open", record("nobody", 1), check=False).code != 0
+    one.ctl("breaker", "open", name)
+    assert once(one, "a", origin.port).problem["type"] == "urn:rhc:error:circuit_open"
+
+
+def test_many_hosts_at_once_each_keep_to_their_own_limit(sidecar, origin):
+    """More hosts than records, from many callers: every answer is the origin's or says that the records are in use."""
+    one = sidecar({"orders": origin.url}, workers=3, forward_proxy={**WILD, "max_hosts": 4},
+                  defaults={"retry": {"max_attempts": 1}, "bulkhead": {"max_concurrency": 8, "acquisition_timeout": 5}})
+
+    def load(i):
+        seen = []
+        with one.connect() as connection:
+            for k in range(40):
+                answer = wild(connection, f"h{(i * 7 + k) % 9}", origin.port, "/bytes/100")
+                seen.append(answer.status if answer.status == 200 else answer.problem["type"])
+        return seen
+    answers = [answer for them in parallel.run(8, load, 120) for answer in them]
+    assert set(answers) <= {200, "urn:rhc:error:hosts_full"} and answers.count(200) > 0
+    until("no slot is left", 5, lambda: all(one.in_use(name) == 0 for name in hosts(one)))
+    assert one.ctl("audit").code == 0 and len(hosts(one)) == 4
 
 
 # ---- CONNECT ----

@@ -388,12 +388,20 @@ def plant(s, up, what):
         s.poke(s.up(up, "brk"), 6 << 61)
     elif what == "dead_worker_not_cleaned_up":
         s.poke(s.worker(dead), 3 << 32 | 1)
+    elif what == "host_claim_of_dead_worker":
+        s.poke(s.up(s.host_up(0), "id"), 1 << 32 | dead + 1 << 16 | 3)
+    elif what == "host_use_of_dead_worker":
+        s.poke(s.pin(0, dead), 1)
+    elif what == "two_records_of_one_host":
+        for index in range(2):
+            s.poke(s.up(s.host_up(index), "id"), 1 << 32 | 1)
 
 
 FINDINGS = """slot_of_dead_worker slot_of_impossible_owner slot_of_earlier_incarnation probe_of_dead_worker
 probe_of_impossible_owner probe_beyond_its_lease ticket_of_dead_worker waitmask_differs free_slot_without_hint limit_differs
-more_held_than_limit impossible_breaker_state dead_worker_not_cleaned_up""".split()
-LEFT_TO_TIME_OR_OWNER = {"probe_beyond_its_lease", "waitmask_differs", "more_held_than_limit"}
+more_held_than_limit impossible_breaker_state dead_worker_not_cleaned_up host_claim_of_dead_worker host_use_of_dead_worker
+two_records_of_one_host""".split()
+LEFT_TO_TIME_OR_OWNER = {"probe_beyond_its_lease", "waitmask_differs", "more_held_than_limit", "two_records_of_one_host"}
 
 
 def test_every_finding_that_audit_knows_is_planted_here():
@@ -420,7 +428,8 @@ def test_audit_finds_and_repair_puts_right(one_to_damage, what):
             assert left <= {what} and (not left or what in LEFT_TO_TIME_OR_OWNER), left
         finally:
             for at, size in ((segment.up(up, "brk"), 16), (segment.up(up, "waitmask"), 8), (segment.up(up, "permit"), 64),
-                             (segment.up(up, "head"), 512), (segment.worker(14), 8)):
+                             (segment.up(up, "head"), 512), (segment.worker(14), 8), (segment.up(segment.host_up(0), "id"), 8),
+                             (segment.up(segment.host_up(1), "id"), 8), (segment.pin(0, 14), 8)):
                 segment.map[at:at + size] = keep[at:at + size]
             for index in range(8):
                 at = segment.slot(up, index)
@@ -433,7 +442,7 @@ def one_to_damage(tmp_path_factory, session_origin):
     from lib.sidecar import Sidecar
     one = Sidecar(tmp_path_factory.mktemp("audit"), {"orders": session_origin.url}, workers=1,
                   defaults={"bulkhead": {"max_concurrency": 5}}, supervisor={"hang_timeout": "off"},
-                  shm={"max_workers": 16})
+                  shm={"max_workers": 16}, forward_proxy={"allow": ["*.localhost"], "max_hosts": 2})
     yield one
     one.stop()
     one.clean_up()

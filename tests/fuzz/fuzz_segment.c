@@ -44,12 +44,15 @@ static void make(void)
 		.success_threshold = 1, .lease_ms = 5000, .limit = 4, .max_waiting = 8 };
 	struct rhc_segment_opt opt = { .path = base.path, .allow_disk = true, .mono_ns = UINT64_C(1000000000000),
 		.wall_ns = UINT64_C(1790000000) * 1000000000,
-		.shape = { .workers = 4, .upstreams = 2, .slots = 64, .ring_len = 64 } };
+		.shape = { .workers = 4, .upstreams = 2, .hosts = 2, .slots = 64, .ring_len = 64 } };
 	static struct rhc_segment seg;
 	static struct rhc_worker  w[2];
 	struct rhc_refusal        why;
 	uint64_t                  wake = 0;
 	uint32_t                  up;
+	struct rhc_host_wish      wish = { "_forward:a.example.com:80", "a.example.com:80", 1000 };
+	struct rhc_host_use       host;
+	bool                      made;
 
 	DEMAND(rhc_segment_adopt(&seg, &opt, &why) == 0, "%s", why.text);
 	rhc_upstream_declare(&seg, "orders", &policy, 1000000, &up, &wake);
@@ -59,6 +62,8 @@ static void make(void)
 
 		DEMAND(rhc_worker_register(&w[i], &seg, i, &id, 1000000, &wake) == 0, "no worker");
 	}
+	rhc_host_policy(&seg, &policy, 1000000, &wake);
+	DEMAND(rhc_host_claim(&w[0], &wish, 1000000, &host, &made, &wake) == 0, "no host");
 	base.n = seg.size;
 	base.bytes = malloc(base.n);
 	base.work = malloc(base.n);

@@ -235,7 +235,7 @@ Test(segment, of_other_byte_order_is_replaced)
 Test(segment, of_another_major_is_replaced)
 {
 	respoil(offsetof(struct rhc_hdr, abi_major), 9, 2, true);
-	expect_replaced(RHC_REFUSE_MAJOR, "expected layout 1", "found 9");
+	expect_replaced(RHC_REFUSE_MAJOR, "expected layout 2", "found 9");
 }
 
 Test(segment, with_a_wrong_checksum_is_replaced)

@@ -70,7 +70,7 @@ static void make_world(void)
 				     .lease_ms = 5000,
 				     .limit = K_LIMIT };
 	struct rhc_segment_opt opt = { .path = path,
-		.shape = { .workers = 3, .upstreams = 2, .slots = 64, .ring_len = 16 },
+		.shape = { .workers = 3, .upstreams = 2, .hosts = 2, .slots = 64, .ring_len = 16 },
 		.mono_ns = 1, .wall_ns = 1, .allow_disk = true };
 	struct rhc_worker_id id = { .pid = 1 };
 	struct rhc_refusal r;
@@ -89,6 +89,7 @@ static void make_world(void)
 	world.lock_fd = rhc_lock_open(&world.seg);
 	if (rhc_upstream_declare(&world.seg, "first", &policy, world.now, &world.up, &ignored))
 		die("declare");
+	rhc_host_policy(&world.seg, &policy, world.now, &ignored);
 	for (unsigned i = 0; i < 3; i += 2) {
 		if (rhc_worker_register(&world.w[i], &world.seg, i, &id, world.now, &ignored))
 			die("register");
@@ -180,7 +181,7 @@ static void step_and_kill(pid_t pid, unsigned k)
  */
 static unsigned survey(pid_t pid, uint8_t *changed, bool rings)
 {
-	size_t from = world.seg.hdr.off_workers;
+	size_t from = 0; /* the header too: what is published stands there */
 	size_t len = (rings ? world.seg.size : world.seg.hdr.off_ring) - from;
 	unsigned n = 0;
 

@@ -384,6 +384,137 @@ static const char *upstreams_go_on(struct world *w)
 	return rhc_upstream_find(&w->seg, "first") == (int)w->up ? NULL : "another upstream was hit";
 }
 
+/* ---- hosts ---- */
+
+#define K_TTL 5000
+
+/* Claims, fails as often as wished, and lets it rest. */
+static struct rhc_host_use claim(struct world *w, unsigned by, const char *text, unsigned failures)
+{
+	struct rhc_host_wish wish = { text, text, K_TTL };
+	struct rhc_host_use use;
+	struct rhc_breaker_ref brk;
+	struct rhc_permit p;
+	struct rhc_refused r;
+	bool made;
+
+	must(rhc_host_claim(&w->w[by], &wish, w->now, &use, &made, &ignored) == 0);
+	rhc_breaker_init(&brk, &w->w[by], use.upstream);
+	for (unsigned i = 0; i < failures; i++) {
+		must(rhc_breaker_admit(&brk, w->now, &p, &r) == RHC_ADMIT_PASS);
+		rhc_breaker_record(&brk, &p, RHC_OUTCOME_FAIL, RHC_ERR_connect_refused, w->now);
+	}
+	return use;
+}
+
+static void rest(struct world *w, unsigned by, struct rhc_host_use use)
+{
+	rhc_host_unpin(&w->w[by], &use, w->now);
+}
+
+static void one_host(struct world *w)
+{
+	rest(w, 0, claim(w, 0, "mine:80", 2));
+}
+
+static void two_hosts(struct world *w)
+{
+	rest(w, 0, claim(w, 0, "old:80", 0));
+	w->now += 10;
+	rest(w, 2, claim(w, 2, "young:80", 0));
+	w->now += 10;
+}
+
+/* One is used, one has failed: neither may give way. */
+static void two_busy_hosts(struct world *w)
+{
+	claim(w, 0, "used:80", 0);
+	rest(w, 2, claim(w, 2, "failed:80", 1));
+}
+
+/* A call to a host: claim, count, slot, verdict, rest. */
+static void call_host(struct world *w)
+{
+	struct rhc_host_wish wish = { "mine:80", "mine:80", K_TTL };
+	struct rhc_host_use use;
+	struct rhc_bulkhead b;
+	bool made;
+
+	if (rhc_host_claim(&w->w[1], &wish, w->now, &use, &made, &ignored) != 0)
+		return;
+	rhc_bulkhead_init(&b, &w->w[1], use.upstream);
+	rhc_ctr_inc(rhc_seg_ctr(&w->seg, 1, use.upstream), RHC_CTR_req_started);
+	if (rhc_bulkhead_try(&b, w->now, &w->got, &ignored) == RHC_TAKE_GOT)
+		rhc_bulkhead_release(&b, &w->got, w->now, &ignored);
+	rhc_ctr_inc(rhc_seg_ctr(&w->seg, 1, use.upstream), RHC_CTR_req_finished);
+	rhc_host_unpin(&w->w[1], &use, w->now);
+}
+
+static void tick_hosts(struct world *w)
+{
+	rhc_host_tick(&w->w[1], w->now, &ignored);
+}
+
+static const char *record_is_whole(struct world *w, const struct rhc_host_use *use, unsigned failures)
+{
+	struct rhc_up *up = rhc_seg_up(&w->seg, use->upstream);
+	struct rhc_breaker b = rhc_breaker_unpack(atomic_load(&up->brk), NULL);
+	struct rhc_slot slot[K_LIMIT + 1];
+	uint64_t row[RHC_CTR_COUNT];
+	struct rhc_bulkhead bh;
+	unsigned n = 0;
+
+	if (b.state != RHC_BRK_CLOSED || b.failures != failures)
+		return "a host's failures are not what they were";
+	rhc_view_counters(&w->seg, use->upstream, false, row, RHC_CTR_COUNT);
+	for (unsigned i = 0; i + 1 < RHC_CTR_NAMED; i++) {
+		if (rhc_uctr_kind(i) == RHC_KIND_OPENED && row[i] != row[i + 1])
+			return "a gauge of a host is not 0";
+	}
+	rhc_bulkhead_init(&bh, &w->w[0], use->upstream);
+	while (n <= K_LIMIT && rhc_bulkhead_try(&bh, w->now, &slot[n], &ignored) == RHC_TAKE_GOT)
+		n++;
+	for (unsigned i = 0; i < n; i++)
+		rhc_bulkhead_release(&bh, &slot[i], w->now, &ignored);
+	return n == K_LIMIT ? NULL : "slots of a host are not exact";
+}
+
+static const char *host_goes_on(struct world *w, unsigned failures)
+{
+	struct rhc_host_use a = claim(w, 0, "mine:80", 0), b = claim(w, 2, "mine:80", 0), other;
+	const char *wrong = a.upstream != b.upstream || a.gen != b.gen ? "two records of one host"
+								       : record_is_whole(w, &a, failures);
+
+	/* The other record is there to be claimed, so nothing is lost. */
+	w->now += 2 * K_TTL;
+	other = claim(w, 2, "other:80", 0);
+	if (!wrong)
+		wrong = other.upstream == a.upstream ? "one record for two hosts" : record_is_whole(w, &other, 0);
+	rest(w, 0, a);
+	rest(w, 2, b);
+	rest(w, 2, other);
+	return wrong;
+}
+
+static const char *new_host_goes_on(struct world *w)
+{
+	return host_goes_on(w, 0);
+}
+
+static const char *old_host_goes_on(struct world *w)
+{
+	return host_goes_on(w, 2);
+}
+
+static const char *busy_hosts_stay(struct world *w)
+{
+	if (rhc_upstream_find(&w->seg, "used:80") < 0 || rhc_upstream_find(&w->seg, "failed:80") < 0)
+		return "a host that is in use was evicted";
+	if (rhc_upstream_find(&w->seg, "mine:80") >= 0)
+		return "three hosts in two records";
+	return NULL;
+}
+
 /* ---- the broken variant: a shared counter and a ledger per worker ---- */
 
 static void counter_ledger(struct world *w)
@@ -435,6 +566,11 @@ const struct kill_case kill_cases[] = {
 	{ "rhcctl limit, clear",          take_one,               begin_admin,     NULL,          override_and_clear, admin_goes_on, true, false },
 	{ "rhcctl free, one waits",       take_all_and_one_waits, begin_admin,     NULL,          free_slot,          admin_goes_on, true, false },
 	{ "declare, retire",              nothing,                nothing,         NULL,          declare_and_retire, upstreams_go_on, true, false },
+	{ "host claimed, used",           nothing,                NULL,            NULL,          call_host,          new_host_goes_on, false, false },
+	{ "host found, used",             one_host,               NULL,            NULL,          call_host,          old_host_goes_on, false, false },
+	{ "host claimed, another goes",   two_hosts,              NULL,            NULL,          call_host,          new_host_goes_on, false, false },
+	{ "host refused, none may go",    two_busy_hosts,         NULL,            NULL,          call_host,          busy_hosts_stay, false, false },
+	{ "tick over hosts",              one_host,               NULL,            NULL,          tick_hosts,         old_host_goes_on, false, false },
 	{ "BROKEN: counter and ledger",   nothing,                NULL,            NULL,          counter_ledger,     counter_is_zero, false, true },
 };
 /* clang-format on */

@@ -24,10 +24,14 @@
 #define WORKERS   4
 #define LIMIT_MAX 3 /* the largest of all limits set here */
 #define TURNS     2000000 /* bound of one wait */
+#define NAMES     5       /* hosts that are called ... */
+#define HOSTS     3       /* ... and the records there are for them, of one slot each */
 
 static struct rhc_segment seg;
 static uint32_t up;
 static _Atomic int in_use, over, got, stuck, broken, deaths, stop;
+static _Atomic int inside[NAMES], visits, full;
+static const char *const names[NAMES] = { "a:80", "b:80", "c:80", "d:80", "e:80" };
 
 struct thread {
 	struct rhc_worker w;
@@ -166,14 +170,50 @@ static void call(struct thread *t)
 	}
 }
 
+/* A call to a host: claimed, one at a time, by all workers together; some die in it. */
+static void visit(struct thread *t)
+{
+	unsigned n = (unsigned)rand_r(&t->seed) % NAMES;
+	struct rhc_host_wish wish = { names[n], names[n], 0 };
+	struct rhc_host_use host;
+	struct rhc_bulkhead b;
+	struct rhc_slot slot;
+	uint64_t wake = 0;
+	bool made, dies = chance(t, 300);
+
+	if (rhc_host_claim(&t->w, &wish, now_ms(), &host, &made, &wake) != 0) {
+		atomic_fetch_add(&full, 1);
+		return;
+	}
+	rhc_bulkhead_init(&b, &t->w, host.upstream);
+	rhc_ctr_inc(rhc_seg_ctr(&seg, t->index, host.upstream), RHC_CTR_req_started);
+	if (rhc_bulkhead_try(&b, now_ms(), &slot, &wake) == RHC_TAKE_GOT) {
+		if (atomic_fetch_add(&inside[n], 1) != 0)
+			atomic_fetch_add(&over, 1);
+		atomic_fetch_add(&visits, 1);
+		atomic_fetch_sub(&inside[n], 1);
+		if (dies) {
+			die(t);
+			return;
+		}
+		rhc_bulkhead_release(&b, &slot, now_ms(), &wake);
+	}
+	rhc_ctr_inc(rhc_seg_ctr(&seg, t->index, host.upstream), RHC_CTR_req_finished);
+	rhc_host_unpin(&t->w, &host, now_ms());
+	if (chance(t, 50))
+		rhc_host_tick(&t->w, now_ms(), &wake);
+}
+
 static void *work(void *arg)
 {
 	struct thread *t = arg;
 	uint64_t wake = 0;
 
 	begin(t);
-	while (!atomic_load(&stop))
+	while (!atomic_load(&stop)) {
 		call(t);
+		visit(t);
+	}
 	rhc_worker_unregister(&t->w, now_ms(), &wake);
 	return NULL;
 }
@@ -200,6 +240,8 @@ static void *reader(void *arg)
 			rhc_view_worker(&seg, fd, i, &worker);
 		rhc_view_counters(&seg, up, true, sum, RHC_CTR_COUNT);
 		rhc_view_hist(&seg, up, RHC_HIST_request, true, &hist);
+		for (uint32_t u = rhc_seg_hosts_from(&seg); u < seg.hdr.max_upstreams; u++)
+			(void)rhc_view_upstream(&seg, u, now_ms(), &v);
 		rhc_view_audit(&seg, fd, now_ms(), found, RHC_COUNT(found));
 		for (int i = 0; i < 100 && rhc_view_events_next(&seg, &cursor, &ev, text); i++)
 			;
@@ -213,7 +255,10 @@ static void change(struct rhc_admin *a, unsigned turn)
 {
 	uint64_t now = now_ms();
 	struct rhc_change c;
+	int host = rhc_admin_find(a, names[turn % NAMES]);
 
+	if (host >= 0)
+		rhc_admin_breaker(a, (uint32_t)host, turn % 2 ? RHC_VERB_OPEN : RHC_VERB_RESET, 0, "x", now, &c);
 	switch (turn % 5) {
 	case 0:
 		rhc_admin_breaker(a, up, RHC_VERB_ISOLATE, now + 2, "x", now, &c);
@@ -261,6 +306,9 @@ static void *supervisor(void *arg)
 		p.failure_threshold += turn % 2; /* a reload */
 		check(rhc_upstream_declare(&seg, "orders", &p, now_ms(), &index, &wake) == 0 &&
 		      index == up, "a reload lost its upstream");
+		p.window_ms = 0;
+		p.limit = 1;
+		rhc_host_policy(&seg, &p, now_ms(), &wake);
 		rhc_reap_all(&seg, fd, RHC_WORKERS_MAX, now_ms(), &reaped, &wake);
 		rhc_bulkhead_reconcile(&seg, up, now_ms(), NULL, &wake);
 		usleep(5000);
@@ -276,19 +324,23 @@ static void start(const char *path)
 	static struct rhc_refusal refusal;
 	struct rhc_segment_opt opt = {
 		.path = path,
-		.shape = { .workers = WORKERS, .upstreams = 2, .slots = 64, .ring_len = 64 },
+		.shape = { .workers = WORKERS, .upstreams = 2, .hosts = HOSTS, .slots = 64, .ring_len = 64 },
 		.mode = 0600,
 		.allow_disk = true,
 		.mono_ns = now_ms() * 1000000,
 		.wall_ns = (uint64_t)time(NULL) * 1000000000,
 	};
+	struct rhc_policy host = policy;
 	uint64_t wake = 0;
 
+	host.window_ms = 0;
+	host.limit = 1;
 	if (rhc_segment_adopt(&seg, &opt, &refusal) ||
 	    rhc_upstream_declare(&seg, "orders", &policy, now_ms(), &up, &wake)) {
 		fprintf(stderr, "stress_threads: %s\n", refusal.text);
 		exit(1);
 	}
+	rhc_host_policy(&seg, &host, now_ms(), &wake);
 }
 
 static void run(unsigned seconds)
@@ -325,6 +377,9 @@ static void finish(void)
 	check(atomic_load(&over) == 0, "above the limit");
 	check(atomic_load(&stuck) == 0, "a waiter was forgotten");
 	check(atomic_load(&got) > 100, "hardly anything ran");
+	for (uint32_t u = rhc_seg_hosts_from(&seg); u < seg.hdr.max_upstreams; u++)
+		check(rhc_bulkhead_in_use(&seg, u) == 0, "slots of a host are left");
+	check(atomic_load(&visits) > 100 && atomic_load(&full) > 0, "hardly any host was called");
 	close(fd);
 }
 
@@ -349,8 +404,8 @@ int main(int argc, char **argv)
 	start(path);
 	run(seconds);
 	finish();
-	printf("%d calls, %d deaths, %d wrong\n", atomic_load(&got), atomic_load(&deaths),
-	       atomic_load(&broken));
+	printf("%d calls, %d of hosts, %d refused, %d deaths, %d wrong\n", atomic_load(&got),
+	       atomic_load(&visits), atomic_load(&full), atomic_load(&deaths), atomic_load(&broken));
 	rhc_segment_detach(&seg);
 	unlink(path);
 	rmdir(folder);

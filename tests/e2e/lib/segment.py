@@ -6,7 +6,7 @@ from .servers import TOP
 
 GOLDEN = {name: (int(offset), int(size)) for name, offset, size in
           (line.split() for line in (TOP / "tests/shm/layout.golden").read_text().splitlines() if line.count(" ") == 2)}
-UP_SIZE, WORKER_SIZE = 960, 256
+UP_SIZE, WORKER_SIZE = GOLDEN["rhc_up.-"][1], GOLDEN["rhc_worker_rec.-"][1]
 HEADER_CRC_END = GOLDEN["rhc_hdr.crc"][0]
 
 
@@ -48,6 +48,14 @@ class Segment:
 
     def worker(self, index, field="word"):
         return self.header("off_workers") + index * WORKER_SIZE + GOLDEN[f"rhc_worker_rec.{field}"][0]
+
+    def host_up(self, index):
+        """The record of an upstream that is host number index's."""
+        return self.header("max_upstreams") - self.header("max_hosts") + index
+
+    def pin(self, index, worker):
+        return (self.header("off_hosts") + index * GOLDEN["rhc_host.-"][1] + GOLDEN["rhc_host.pin"][0] +
+                (worker % 8 * 8 + worker // 8) * 8)
 
     def slot(self, up, index):
         cap = self.header("slots_cap")

@@ -55,7 +55,7 @@ Test(route, follows_the_field_the_authority_and_the_absolute_target)
 		{ "GET https://billing.example.com/ HTTP/1.1" H "billing.example.com", RHC_ERR_none, "billing", NULL },
 		{ "GET http://api.test/ HTTP/1.1" H "api.test", RHC_ERR_none, "_forward:api.test", NULL },
 		{ "GET http://API.test:81/ HTTP/1.1" H "API.test:81", RHC_ERR_none, "_forward:api.test", NULL },
-		{ "GET http://a.wild.test/ HTTP/1.1" H "a.wild.test", RHC_ERR_none, "_forward", NULL },
+		{ "GET http://a.wild.test/ HTTP/1.1" H "a.wild.test", RHC_ERR_none, "_forward:a.wild.test:80", NULL },
 		{ "GET http://db.test:5432/ HTTP/1.1" H "db.test:5432", RHC_ERR_none, "_forward:db.test:5432", NULL },
 		{ "OPTIONS * HTTP/1.1" H "orders", RHC_ERR_none, "orders", NULL },
 	};

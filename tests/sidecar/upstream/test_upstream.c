@@ -93,68 +93,43 @@ Test(upstream, a_host_longer_than_any_is_nobodys)
 Test(upstream, targets_of_the_forward_proxy_are_made_when_asked_for)
 {
 	struct upstreams *all = world.w[0].all;
-	struct upstream *up = upstreams_forward(all, HTTP_STR("a.example.org"), 80);
+	enum rhc_error why;
+	struct upstream *up = upstreams_forward(all, HTTP_STR("a.example.org"), 80, &why);
 
 	cr_assert_not_null(up);
 	cr_assert(up->forward);
-	cr_assert_str_eq(up->name, UPSTREAM_FORWARD_NAME);
-	cr_assert_eq(upstreams_forward(all, HTTP_STR("A.example.org"), 80), up,
+	cr_assert_str_eq(up->name, UPSTREAM_FORWARD_NAME ":a.example.org:80");
+	cr_assert_eq(upstreams_forward(all, HTTP_STR("A.example.org"), 80, &why), up,
 		     "the same one again");
-	cr_assert_neq(upstreams_forward(all, HTTP_STR("a.example.org"), 81), up);
+	cr_assert_neq(upstreams_forward(all, HTTP_STR("a.example.org"), 81, &why), up);
 	cr_assert_eq(up->policy->bulkhead.max_concurrency, 7);
-}
-
-Test(upstream, targets_of_the_forward_proxy_share_slots_but_no_breaker)
-{
-	struct upstreams *all = world.w[0].all;
-	struct upstream *a = upstreams_forward(all, HTTP_STR("a.example.org"), 80);
-	struct upstream *b = upstreams_forward(all, HTTP_STR("b.example.org"), 80);
-	struct guard_ticket t[7] = { { .done = NULL } };
-
-	cr_assert_eq(a->index, b->index);
-	for (int i = 0; i < 7; i++) {
-		t[i].done = (void (*)(struct guard_ticket *, enum guard_answer))abort;
-		cr_assert_eq(guard_ask(i % 2 ? a : b, &t[i], 0), GUARD_GO);
-	}
-	cr_assert_eq(rhc_bulkhead_in_use(&world.seg, a->index), 7);
-	for (int i = 0; i < 7; i++)
-		guard_done(&t[i], GUARD_FAILURE, RHC_ERR_connect_refused, 1);
-	for (int i = 0; i < 20; i++) {
-		cr_assert_eq(guard_ask(a, &t[0], 0), GUARD_GO);
-		guard_done(&t[0], GUARD_FAILURE, RHC_ERR_connect_refused, 1);
-	}
 }
 
 static struct upstream *target(int i)
 {
 	char host[64];
 	int n = snprintf(host, sizeof(host), "h%d.example.org", i);
+	enum rhc_error why;
 
-	return upstreams_forward(world.w[0].all, (struct http_str){ host, (uint32_t)n }, 80);
+	return upstreams_forward(world.w[0].all, (struct http_str){ host, (uint32_t)n }, 80, &why);
 }
 
-Test(upstream, the_forward_proxy_knows_a_bounded_number_of_targets)
+Test(upstream, targets_of_the_forward_proxy_give_way_unless_they_are_held)
 {
-	for (int i = 0; i < UPSTREAM_FORWARD_MAX; i++)
-		cr_assert_not_null(target(i));
-	cr_assert_null(target(UPSTREAM_FORWARD_MAX), "a call may still hold any of them");
-	cr_assert_not_null(target(0));
-}
+	struct upstream *held = target(0);
+	uint32_t bound = world.w[0].all->forward_max, known = 0;
 
-Test(upstream, quiet_targets_of_the_forward_proxy_give_way_unless_they_are_held)
-{
-	struct config *cfg = world.cfg;
-	struct upstream *held;
-
-	world.w[0].all->forward_quiet_ns = 1;
-	cfg->defaults.retry.max_wait_ns = 0;
-	held = target(0);
 	upstream_hold(held);
-	for (int i = 1; i < 3 * UPSTREAM_FORWARD_MAX; i++) {
-		rig_turn(&world.rig);
-		rig_turn(&world.rig);
-		cr_assert_not_null(target(i), "%d", i);
+	for (int i = 1; i < 3 * (int)bound; i++) {
+		struct upstream *up = target(i);
+
+		cr_assert_not_null(up, "%d", i);
+		upstream_hold(up);
+		upstream_drop(up);
 	}
+	for (uint32_t i = 0; i < bound; i++)
+		known += world.w[0].all->forward[i] != NULL;
+	cr_assert_eq(known, bound, "a bounded number");
 	cr_assert_eq(target(0), held);
 	upstream_drop(held);
 }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "rig.h"
-#include "shm/view.h"
+#include "shm/admin.h"
 #include "sidecar/base/log.h"
 #include "sidecar/config/findings.h"
 #include "sidecar/http/env.h"
@@ -102,7 +102,7 @@ static inline void world_init(struct world *x, unsigned workers, enum engine_kin
 		.conns = 64, .tls = 8, .h2_conns = 8, .h2_streams = 64, .messages = 64
 	};
 	struct rhc_segment_opt opt = {
-		.shape = { .workers = 4, .upstreams = 8, .slots = 64 },
+		.shape = { .workers = 4, .upstreams = 8, .hosts = 8, .slots = 64 },
 		.mode = 0600,
 		.allow_disk = true,
 		.mono_ns = clock_ns(),
