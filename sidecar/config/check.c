@@ -1,6 +1,7 @@
 #include "sidecar/config/check.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 #include <strings.h>
@@ -236,7 +237,12 @@ static void check_supervisor(const struct config *cfg, const struct reporter *r)
 static void check_texts(const struct config *cfg, const struct reporter *r)
 {
 	const struct config_strings *paths = &cfg->logging.access_log.exclude_paths;
+	const char *const *name = &cfg->responses.proxy_status.name;
 
+	/* A token for Via (RFC 9110 §7.6.3), and one for Proxy-Status (RFC 8941 §3.3.4), which begins with a letter. */
+	if (!check_token(*name) || !isalpha((unsigned char)**name))
+		report(r, "E004", meta_place(cfg, name), "a letter, then letters, digits and -._", NULL,
+		       "responses.proxy_status.name: \"%.64s\" is not a token", *name);
 	if (strspn(cfg->instance, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(cfg->instance))
 		report(r, "E004", meta_place(cfg, &cfg->instance), "small letters, digits and -",
 		       NULL, "instance: \"%s\" is not a name", cfg->instance);

@@ -14,3 +14,6 @@ void check_policy(const struct config *cfg, const struct config_upstream *u,
 		  const struct reporter *r);
 
 void check_rest(const struct config *cfg, const struct reporter *r);
+
+/* Is it a token (RFC 9110 §5.6.2)? */
+bool check_token(const char *text);

@@ -249,8 +249,7 @@ static void health_path(const struct scope *s)
 		report(s->r, "E004", at, NULL, NULL, "%s: health.path must begin with /", s->name);
 }
 
-/* RFC 9110, section 5.6.2 */
-static bool token(const char *text)
+bool check_token(const char *text)
 {
 	return *text && strspn(text, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 				     "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == strlen(text);
@@ -273,7 +272,7 @@ static bool hop_by_hop(const char *name)
 static void field_name(const struct scope *s, const struct place *at, const char *key,
 		       const char *name)
 {
-	if (!token(name))
+	if (!check_token(name))
 		report(s->r, "E004", at, NULL, NULL,
 		       "%s: headers.%s: \"%.60s\" is not a field name", s->name, key, name);
 	else if (hop_by_hop(name))

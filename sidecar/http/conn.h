@@ -41,7 +41,17 @@ struct http_limits {
 	 * are many, and a call for nobody holds a slot.  false: the answer is sent all the same.
 	 */
 	bool fin_aborts;
+	const char *proxy_name; /* server, h1: us in the Proxy-Status of answers of its own; NULL: they have none */
 };
+
+enum { HTTP_REFUSAL_MAX = 768 };
+
+/*
+ * The answer to who gets no exchange, in the form of all our own (RFC 9457, RFC 9209), with `Connection: close`.  problem and
+ * title are literals of ours: nothing of a request is echoed.  Returns its length.
+ */
+uint32_t http_refusal(char out[HTTP_REFUSAL_MAX], const struct http_limits *limits, uint16_t status,
+                      const char *problem, const char *title);
 
 /* What all connections of a worker share. */
 struct http_env {

@@ -180,6 +180,7 @@ int front_open(struct supervisor *s)
 		.header_timeout_ns = 10 * NS_PER_S,
 		.idle_timeout_ns = 60 * NS_PER_S,
 		.h2_window = 65536,
+		.proxy_name = "rhc", /* outlives configurations */
 	};
 	s->admin.config = s->config;
 	s->admin.seg = &s->seg;

@@ -167,26 +167,16 @@ static void serve(struct worker_listener *l, int fd)
 
 /*
  * max_connections is reached.  Left in the backlog it would look like a hang; so it is told, in one
- *                              packet that a fresh
- * socket always takes, and closed.
+ * packet that a fresh socket always takes, and closed.
  */
 static void refuse(struct worker_listener *l, int fd)
 {
-	static const char body[] =
-		"{\"type\":\"urn:rhc:error:overloaded\",\"title\":\"Sidecar is out of connections\","
-		"\"status\":503,\"detail\":\"listeners.max_connections is reached\"}";
-	char text[512];
-	int n = snprintf(
-		text, sizeof(text),
-		"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-		"Proxy-Status: %s; error=connection_limit_reached; details=\"overloaded; OM\"\r\n"
-		"x-rhc-error: PoolTimeoutError\r\nRetry-After: 1\r\nConnection: close\r\n"
-		"Content-Length: %zu\r\n\r\n%s",
-		l->w->plan->config->responses.proxy_status.name, sizeof(body) - 1, body);
+	char text[HTTP_REFUSAL_MAX];
+	uint32_t n = http_refusal(text, &l->limits, 503, "overloaded",
+				  "listeners.max_connections is reached");
 
 	rhc_ctr_inc(l->w->exchange.counters, RHC_WCTR_down_rejected_limit);
-	if (n > 0 && (size_t)n < sizeof(text) &&
-	    send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+	if (send(fd, text, n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
 		shutdown(fd, SHUT_WR);
 	engine_close(l->w->engine, fd);
 }
@@ -408,6 +398,9 @@ static int make_listeners(struct worker *w)
 			.idle_timeout_ns = c->idle_timeout_ns,
 			.h2_window = WORKER_H2_WINDOW,
 			.fin_aborts = true,
+			.proxy_name = config->responses.proxy_status.enabled
+					      ? config->responses.proxy_status.name
+					      : NULL,
 		};
 		l->exchange = (struct exchange_listener){ .config = c, .env = &w->exchange };
 		if (c->mode == CONFIG_LISTENER_UPSTREAM)
