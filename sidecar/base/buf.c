@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "sidecar/base/pipe.h"
+
 static const size_t class_size[BUF_CLASSES] = { BUF_SMALL_SIZE, BUF_LARGE_SIZE };
 
 static void *map(size_t bytes)
@@ -105,6 +107,10 @@ void buf_unref(struct buf *b)
 	assert(b->refs > 0);
 	if (--b->refs)
 		return;
+	if (b->cls == BUF_PIPE) {
+		pipe_put(b);
+		return;
+	}
 	c = &b->pool->cls[b->cls];
 	b->next = c->free;
 	c->free = b;

@@ -16,13 +16,16 @@
 #ifndef RHC_SIDECAR_BASE_BUF_H
 #define RHC_SIDECAR_BASE_BUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum buf_class { BUF_SMALL, BUF_LARGE, BUF_CLASSES };
+/* BUF_PIPE is no class of a pool: its bytes are in a pipe, where we do not see them (sidecar/base/pipe.h). */
+enum buf_class { BUF_SMALL, BUF_LARGE, BUF_CLASSES, BUF_PIPE = BUF_CLASSES };
 enum { BUF_SMALL_SIZE = 4096, BUF_LARGE_SIZE = 16384 };
 
 struct buf_pool;
+struct pipe_pool;
 
 struct buf {
 	uint8_t         *data;
@@ -51,6 +54,7 @@ struct buf_class_state {
 
 struct buf_pool {
 	struct buf_class_state cls[BUF_CLASSES];
+	struct pipe_pool *pipes; /* the worker's; NULL: none */
 };
 
 /* 0 or -ENOMEM.  Counts are per class, 1..65535. */
@@ -64,6 +68,12 @@ void        buf_unref(struct buf *b); /* NULL is fine */
 static inline uint32_t buf_cap(const struct buf *b)
 {
 	return b->cls == BUF_SMALL ? BUF_SMALL_SIZE : BUF_LARGE_SIZE;
+}
+
+/* Bytes that cannot be looked at, split or copied. */
+static inline bool slice_is_pipe(struct slice s)
+{
+	return s.buf && s.buf->cls == BUF_PIPE;
 }
 
 static inline void slice_drop(struct slice s)

@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "sidecar/base/pipe.h"
 #include "sidecar/config/meta.h"
 
 #define DESCRIPTORS_RESERVED 64 /* ring, segment, logs, admin and what libraries keep open */
@@ -50,6 +51,8 @@ static void check_descriptors(const struct config *cfg, const struct reporter *r
 		need += cfg->listeners[i].max_connections + 1;
 	for (uint32_t i = 0; i < cfg->upstreams_len; i++)
 		need += cfg->upstreams[i].policy.pool.max_connections;
+	if (cfg->io.splice == CONFIG_SPLICE_AUTO)
+		need += 2 * PIPE_MAX;
 	/* The hard limit counts: the soft one is raised at start. */
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max != RLIM_INFINITY &&
 	    need > limit.rlim_max)

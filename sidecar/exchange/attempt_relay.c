@@ -65,6 +65,7 @@ void attempt_send_body(struct exchange *e, struct slice data)
 	e->body.bytes += data.n;
 	e->body_dropped = true;
 	message_send_body(e->up, data);
+	message_pipe(e->down, e->up); /* what is sent now cannot be repeated anyway */
 	begin_write(e, idle);
 }
 
@@ -264,10 +265,12 @@ static void up_on_head(struct message *m, struct http_head *h, bool end)
 		exch_fail(e, RHC_ERR_overloaded);
 		return;
 	}
-	if (end)
+	if (end) {
 		answer_done(e);
-	else
-		exch_arm(e);
+		return;
+	}
+	message_pipe(m, e->down);
+	exch_arm(e);
 }
 
 static void up_on_body(struct message *m, struct slice data)

@@ -155,6 +155,7 @@ static void down_on_body(struct message *m, struct slice data)
 		uint32_t n = data.n;
 
 		slice_drop(data);
+		message_pipe(m, NULL); /* what is only dropped is read more cheaply */
 		message_consume(m, n);
 		return;
 	}

@@ -31,6 +31,10 @@ enum {
 	H1_DRAIN_MAX = 256 * 1024, /* of a body, so that the connection can stay */
 	H1_LINGER_MAX = 2 * 1024 * 1024, /* behind FIN: who sends more gets RST */
 };
+enum {
+	H1_PIPE_MIN = 128 * 1024, /* left of a body for pipes to pay */
+	H1_PIPE_LAST = BUF_SMALL_SIZE, /* a rest below it is copied */
+};
 #define H1_DRAIN_NS NS_PER_S
 
 void h1_conn_start(struct http_conn *c); /* the version is HTTP/1.x */

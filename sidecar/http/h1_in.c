@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "sidecar/base/pipe.h"
 #include "sidecar/http/h1_private.h"
 
 /* --- the receive queue --- */
@@ -67,7 +68,7 @@ static void rx_advance(struct h1_state *h, uint32_t n)
  */
 static struct slice rx_take(struct h1_state *h, uint32_t used, uint32_t n)
 {
-	struct slice *s = &h->rx[0], out = { s->buf, s->p + used - n, n };
+	struct slice *s = &h->rx[0], out = { s->buf, s->p + (used - n), n };
 
 	if (used == s->n) { /* the reference moves along */
 		rx_shift(h);
@@ -99,20 +100,73 @@ static uint32_t read_ahead(const struct http_conn *c)
 	return large_left(c) >= H1_LARGE_SCARCE ? MESSAGE_WINDOW : 1;
 }
 
+/* --- bodies that need not be seen */
+
+/*
+ * What one pipe may take, 0: no pipe.  Never more than is left of the body: what is behind it, the next request of a
+ * pipeline, has to be read.
+ */
+static uint32_t pipe_bytes(const struct http_conn *c)
+{
+	const struct h1_state *h = &c->h1;
+
+	if (!h->piped || h->draining)
+		return 0;
+	if (h->store->head.body != HTTP_BODY_LENGTH)
+		return PIPE_BYTES;
+	if (h->body.left < H1_PIPE_LAST)
+		return 0;
+	return h->body.left < PIPE_BYTES ? (uint32_t)h->body.left : PIPE_BYTES;
+}
+
+/* Bytes come in as they are and go out as they are. */
+static bool may_pipe(const struct http_conn *from, const struct http_conn *to)
+{
+	const struct h1_state *in = &from->h1, *out = &to->h1;
+	bool                   until_close = in->store != NULL && in->store->head.body == HTTP_BODY_CLOSE;
+
+	if (h1_is_ending(from) || h1_is_ending(to) || in->in != H1_IN_BODY || in->tunnel || out->tunnel)
+		return false;
+	if (stream_is_tls(&from->stream) || stream_is_tls(&to->stream))
+		return false;
+	if (out->out_framing != H1_FRAME_LENGTH && out->out_framing != H1_FRAME_CLOSE)
+		return false;
+	return until_close || (in->store->head.body == HTTP_BODY_LENGTH && in->body.left >= H1_PIPE_MIN);
+}
+
+void h1_pipe(struct message *in, struct message *out)
+{
+	struct http_conn *c = in->conn;
+	struct h1_state  *h = &c->h1;
+	bool              on = out != NULL && (h->piped || may_pipe(c, out->conn));
+
+	if (on == h->piped || c->env->stream.bufs->pipes == NULL)
+		return;
+	h->piped = on;
+	if (!h->pumping)
+		h1_want(c);
+}
+
+/* --- */
+
 void h1_want(struct http_conn *c)
 {
 	struct h1_state *h = &c->h1;
 	bool             want = h->n_rx < H1_RX_STOP, large = false;
+	uint32_t         pipe = 0;
 
 	if (c->closing)
 		return;
 	if (h->in == H1_IN_BODY) {
-		want = want && h->unconsumed < read_ahead(c);
+		pipe = pipe_bytes(c);
+		/* what is in a pipe is more than a window, so they come one by one */
+		want = want && (pipe ? h->unconsumed == 0 : h->unconsumed < read_ahead(c));
 		/* a length that fits a small buffer is the only body known to need no more */
 		large = (h->store == NULL || h->store->head.body != HTTP_BODY_LENGTH ||
 		         h->body.left > BUF_SMALL_SIZE) &&
 		        large_left(c) >= H1_LARGE_SCARCE / 2;
 	}
+	stream_pipe(&c->stream, pipe);
 	if (want == h->want && large == h->large)
 		return;
 	h->want = want;
@@ -181,6 +235,7 @@ void h1_message_begin(struct http_conn *c)
 	h->live = true;
 	h->told = h->all_told = h->expects = false;
 	h->tunnel = h->tunnel_asked = h->tunnel_open = false;
+	h->piped = false;
 	h->unconsumed = 0;
 	h->interims = 0;
 	c->active = 1;
@@ -369,7 +424,10 @@ static void body_delivered(struct http_conn *c, struct slice s)
 static bool step_body(struct http_conn *c)
 {
 	struct h1_state *h = &c->h1;
-	uint32_t         window = h->draining ? UINT32_MAX : MESSAGE_WINDOW - h->unconsumed;
+	bool             whole = h->draining || slice_is_pipe(h->rx[0]);
+	/* a pipe may have gone beyond it */
+	uint32_t         left = h->unconsumed < MESSAGE_WINDOW ? MESSAGE_WINDOW - h->unconsumed : 0;
+	uint32_t         window = whole ? UINT32_MAX : left;
 	uint32_t         n = h->rx[0].n < window ? h->rx[0].n : window, used, data;
 	uint64_t         served = c->served;
 	int              r;

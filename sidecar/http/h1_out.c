@@ -292,7 +292,7 @@ static void consume(struct message *m, uint32_t n)
 		h1_want(c);
 }
 
-const struct message_ops h1_ops = { send_head, send_body, send_end, consume, h1_release };
+const struct message_ops h1_ops = { send_head, send_body, send_end, consume, h1_release, h1_pipe };
 
 void h1_report_sent(struct http_conn *c)
 {

@@ -17,8 +17,9 @@ enum { H1_MESSAGE_MAGIC = 0x48314d53 };
 
 /* Move what waits in ->rx as far as it goes, then the end of input, then ask for more. */
 void h1_pump(struct http_conn *c);
-void h1_want(struct http_conn *c); /* tell the stream whether to read */
+void h1_want(struct http_conn *c); /* tell the stream whether to read, and into what */
 bool h1_rx_push(struct h1_state *h, struct slice s); /* takes s; false: the queue is full, s is dropped */
+void h1_pipe(struct message *in, struct message *out);
 void h1_rx_clear(struct h1_state *h);
 void h1_tunnel_open(struct http_conn *c);
 void h1_message_begin(struct http_conn *c);

@@ -67,6 +67,7 @@ struct h1_state {
 	bool                    draining : 1; /* released; the rest of the body is dropped */
 	bool                    lingering : 1; /* FIN sent; reading what is left, then close */
 	bool                    patient : 1; /* lingering was prolonged once */
+	bool                    piped : 1; /* body bytes may come in pipes */
 	bool                    want : 1, large : 1; /* what stream_want() was told */
 };
 

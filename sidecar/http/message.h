@@ -18,6 +18,7 @@
  *             A connection delivers at most its window (h1: MESSAGE_WINDOW, h2: the stream window) of bytes not
  *             yet consumed, so a slow receiver stops a fast sender; what a consumer must hold is bounded
  *             by the window.  Outbound bytes are reported by on_sent when the kernel has taken them.
+ *             A pipe is delivered alone and whole, however long it is: one at a time.
  *             The relay is therefore: on_body -> send_body on the other side -> on_sent there -> consume here.
  * Heads       A head passed to on_head is valid until the message is released (the connection keeps the bytes),
  *             for both the request downstream and the last response upstream; so are trailers.  A 1xx
@@ -82,6 +83,8 @@ struct message_ops {
 	void (*send_end)(struct message *m, const struct http_head *trailers);
 	void (*consume)(struct message *m, uint32_t n);
 	void (*release)(struct message *m);
+	/* NULL: never.  out is of the same ops, or NULL */
+	void (*pipe)(struct message *in, struct message *out);
 };
 
 struct message {
@@ -130,6 +133,17 @@ static inline void message_consume(struct message *m, uint32_t n)
 static inline void message_release(struct message *m)
 {
 	m->ops->release(m);
+}
+
+/*
+ * From now on all body bytes of in go to out, or are dropped: where both connections are plain HTTP/1.1 and enough is
+ * left, on_body may bring pipes (sidecar/base/pipe.h), which send_body of out passes on without reading them.  out's head
+ * was sent.  NULL: not any more; one pipe may yet come.  Asking is always right, and cheap.
+ */
+static inline void message_pipe(struct message *in, struct message *out)
+{
+	if (in->ops->pipe && (!out || out->ops == in->ops))
+		in->ops->pipe(in, out);
 }
 
 const char *message_error_text(enum message_error err);

@@ -2,12 +2,14 @@
 #include "sidecar/io/engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "sidecar/base/pipe.h"
 #include "sidecar/io/engine_impl.h"
 
 enum {
@@ -193,6 +195,54 @@ bool wake_read(struct engine_op *op)
 	return true;
 }
 
+/* Filters and kinds of sockets that know no splice(2): the bytes are still in the socket. */
+static bool is_unable(int err)
+{
+	return err == EINVAL || err == ENOSYS || err == EPERM || err == EACCES || err == EOPNOTSUPP;
+}
+
+int pipe_fill(struct engine *e, struct engine_op *op)
+{
+	struct pipe_pool *pool = e->bufs->pipes;
+	struct buf       *b = pipe_get(pool);
+	ssize_t           n;
+	int               err;
+
+	if (!b)
+		return -ENOBUFS;
+	do {
+		e->stats.calls++;
+		n = splice(op->fd, NULL, pipe_of(b)->wr, NULL, op->max, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	} while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		e->stats.spliced += (uint64_t)n;
+		b->len = (uint32_t)n;
+		op->buf = b;
+		return (int)n;
+	}
+	err = n < 0 ? errno : 0;
+	buf_unref(b);
+	if (!is_unable(err))
+		return -err;
+	pipe_refuse(pool);
+	return -ENOBUFS;
+}
+
+int pipe_drain(struct engine *e, struct engine_op *op)
+{
+	struct buf *b = op->buf;
+	ssize_t     n;
+
+	do {
+		e->stats.calls++;
+		n = splice(pipe_of(b)->rd, NULL, op->fd, NULL, b->len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	} while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return n < 0 ? -errno : -EPIPE;
+	b->len -= (uint32_t)n;
+	return (int)n;
+}
+
 struct send_rest send_rest(struct engine *e, const struct engine_op *op)
 {
 	const struct iovec *iov = op->tx.iov;
@@ -261,6 +311,36 @@ void engine_send(struct engine *e, struct engine_op *op, int fd, const struct io
 	op->tx.done = 0;
 	if (e->kind == ENGINE_URING)
 		uring_send(e, op);
+	else
+		epoll_send(e, op);
+}
+
+void engine_recv_pipe(struct engine *e, struct engine_op *op, int fd, enum buf_class cls, uint32_t max)
+{
+	assert(cls < BUF_CLASSES && max >= 1);
+	op_start(e, op, OP_PIPE_IN, fd);
+	op->cls = (uint8_t)cls;
+	op->buf = NULL;
+	op->max = max;
+	if (__builtin_expect(e->hostile != NULL, 0)) {
+		op->kind = OP_RECV; /* what it makes of it is a receive */
+		if (hostile_recv(e, op))
+			return;
+		op->kind = OP_PIPE_IN;
+	}
+	if (e->kind == ENGINE_URING)
+		uring_pipe_in(e, op);
+	else
+		epoll_recv(e, op);
+}
+
+void engine_send_pipe(struct engine *e, struct engine_op *op, int fd, struct buf *pipe)
+{
+	assert(pipe->cls == BUF_PIPE && pipe->len >= 1);
+	op_start(e, op, OP_PIPE_OUT, fd);
+	op->buf = pipe;
+	if (e->kind == ENGINE_URING)
+		uring_pipe_out(e, op);
 	else
 		epoll_send(e, op);
 }

@@ -67,7 +67,10 @@ struct engine_op {
 	uint8_t          more; /* accept: 1 while still armed */
 	uint16_t         n_iov;
 	union {
-		struct buf *buf; /* receive, out: one reference, yours when res > 0; else NULL */
+		struct {
+			struct buf *buf; /* receive, out: one reference, yours when res > 0; else NULL */
+			uint32_t    max; /* into a pipe: no more bytes than this */
+		};
 		struct {
 			const struct iovec *iov;
 			uint32_t            total, done;
@@ -106,7 +109,8 @@ struct engine_conf {
 struct engine_stats {
 	uint64_t turns; /* calls of engine_turn */
 	uint64_t enters; /* io_uring_enter, or epoll_wait */
-	uint64_t calls; /* further system calls that moved data or state: epoll only */
+	uint64_t spliced; /* bytes received into pipes */
+	uint64_t calls; /* further system calls that moved data or state: epoll, and splices */
 	uint64_t started; /* SQEs, or tries of an operation */
 	uint64_t completed; /* callbacks */
 	uint64_t starved; /* receives that had to wait for a buffer */
@@ -155,10 +159,22 @@ void engine_connect(struct engine *e, struct engine_op *op, int fd, const struct
 void engine_recv(struct engine *e, struct engine_op *op, int fd, enum buf_class cls);
 
 /*
+ * The same, but what comes may come in a pipe (op->buf->cls == BUF_PIPE, sidecar/base/pipe.h): at most max of its bytes,
+ * max >= 1; whatever is behind them stays in the socket.  Without a free pipe it is engine_recv().
+ */
+void engine_recv_pipe(struct engine *e, struct engine_op *op, int fd, enum buf_class cls, uint32_t max);
+
+/*
  * All bytes of 1..ENGINE_IOV_MAX segments: res is their sum (at most INT_MAX, asserted; not 0), or an error, and
  * then an unknown part has left.  One send per descriptor at a time.
  */
 void engine_send(struct engine *e, struct engine_op *op, int fd, const struct iovec *iov, unsigned n);
+
+/*
+ * Some of what is in a pipe: res > 0 is how many bytes have left, ->len of the pipe what is still in it.  The reference
+ * stays yours, and the pipe untouched until the completion.  It counts as the one send of the descriptor.
+ */
+void engine_send_pipe(struct engine *e, struct engine_op *op, int fd, struct buf *pipe);
 
 /*
  * Notice the end of a connection nobody reads from.  res 0: the peer sent FIN or hung up; -errno: the

@@ -190,6 +190,21 @@ static void try_recv(struct engine *e, struct engine_op *op, struct fdrec *r)
 	op_complete(e, op, -err);
 }
 
+static void try_pipe_in(struct engine *e, struct engine_op *op, struct fdrec *r)
+{
+	int n = pipe_fill(e, op);
+
+	if (n == -ENOBUFS) {
+		op->kind = OP_RECV;
+		try_recv(e, op, r);
+	} else if (n == -EAGAIN) {
+		r->flags |= FDREC_DRY;
+		park(e, op, r, &r->rd, EPOLLIN);
+	} else {
+		op_complete(e, op, n);
+	}
+}
+
 void epoll_recv(struct engine *e, struct engine_op *op)
 {
 	struct fdrec *r = rec_for(e, op);
@@ -240,6 +255,18 @@ static void try_send(struct engine *e, struct engine_op *op, struct fdrec *r)
 		}
 	}
 	op_complete(e, op, (int)op->tx.total);
+}
+
+static void try_pipe_out(struct engine *e, struct engine_op *op, struct fdrec *r)
+{
+	int n = pipe_drain(e, op);
+
+	if (n == -EAGAIN) {
+		e->stats.again++;
+		park(e, op, r, &r->wr, EPOLLOUT);
+	} else {
+		op_complete(e, op, n);
+	}
 }
 
 void epoll_send(struct engine *e, struct engine_op *op)
@@ -452,6 +479,12 @@ static void try_op(struct engine *e, struct engine_op *op)
 		break;
 	case OP_SEND:
 		try_send(e, op, r);
+		break;
+	case OP_PIPE_IN:
+		try_pipe_in(e, op, r);
+		break;
+	case OP_PIPE_OUT:
+		try_pipe_out(e, op, r);
 		break;
 	case OP_ACCEPT:
 		try_accept(e, op, r);

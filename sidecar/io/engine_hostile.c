@@ -198,6 +198,7 @@ static int fail(struct engine *e, struct engine_op *op, struct victim *v, int re
 		return res;
 	switch ((enum op_kind)op->kind) {
 	case OP_RECV:
+	case OP_PIPE_IN:
 		if (res > 0)
 			buf_unref(op->buf);
 		op->buf = NULL;
@@ -206,6 +207,7 @@ static int fail(struct engine *e, struct engine_op *op, struct victim *v, int re
 		res = -ECONNRESET;
 		break;
 	case OP_SEND:
+	case OP_PIPE_OUT:
 		res = -EPIPE;
 		break;
 	case OP_CONNECT:

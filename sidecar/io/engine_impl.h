@@ -15,7 +15,7 @@
 
 #define ENGINE_MAGIC UINT32_C(0xe9619e01)
 
-enum op_kind { OP_IDLE, OP_ACCEPT, OP_CONNECT, OP_RECV, OP_SEND, OP_WATCH, OP_POLL, OP_WAKE };
+enum op_kind { OP_IDLE, OP_ACCEPT, OP_CONNECT, OP_RECV, OP_SEND, OP_WATCH, OP_POLL, OP_WAKE, OP_PIPE_IN, OP_PIPE_OUT };
 
 enum op_flag {
 	OP_CANCELLED = 1, /* its owner asked for its end */
@@ -24,7 +24,8 @@ enum op_flag {
 	OP_DONE = 8, /* on ->done: has its result in ->res */
 	OP_TRY = 16, /* epoll: on ->tries */
 	OP_RUNNING = 32, /* epoll: accept is calling back */
-	OP_DRY = 64, /* io_uring: the last receive emptied the socket; kept over the next start */
+	OP_DRY = 64, /* io_uring: the last receive emptied the socket, the last splice filled it; kept over the next start */
+	OP_NONBLOCK = 128, /* io_uring: the descriptor is O_NONBLOCK, as splice(2) needs it; kept as well */
 };
 
 /* Buffers kept in a ring when little happens: few, so that they stay in the cache. */
@@ -105,7 +106,7 @@ static inline void op_start(struct engine *e, struct engine_op *op, enum op_kind
 	OBJ_CHECK(e, ENGINE_MAGIC);
 	assert(op->kind == OP_IDLE && op->cb && fd >= 0);
 	op->kind = (uint8_t)kind;
-	op->flags &= OP_DRY;
+	op->flags &= OP_DRY | OP_NONBLOCK;
 	op->more = 0;
 	op->fd = fd;
 	e->in_flight++;
@@ -174,6 +175,10 @@ void op_pause(struct engine *e, struct engine_op *op);
 bool accept_is_limit(int res);
 /* Errors of one connection that died in the queue (accept(2), "Error handling"). */
 bool accept_is_noise(int res);
+/* One splice(2) from the socket into a pipe, then op->buf: bytes, 0, -EAGAIN, -ENOBUFS (no pipe: receive), or -errno. */
+int pipe_fill(struct engine *e, struct engine_op *op);
+/* One splice(2) from op->buf into the socket: bytes, -EAGAIN or -errno. */
+int pipe_drain(struct engine *e, struct engine_op *op);
 /* What a watch reports, from SO_ERROR. */
 int watch_result(int fd);
 /* Reads the eventfd into op->count; false when there was nothing to read. */
@@ -205,6 +210,8 @@ void uring_connect(struct engine *e, struct engine_op *op, const struct sockaddr
 void uring_recv(struct engine *e, struct engine_op *op);
 void uring_send(struct engine *e, struct engine_op *op);
 void uring_poll(struct engine *e, struct engine_op *op); /* poll, watch and wake */
+void uring_pipe_in(struct engine *e, struct engine_op *op);
+void uring_pipe_out(struct engine *e, struct engine_op *op);
 void uring_cancel(struct engine *e, struct engine_op *op);
 int  uring_turn(struct engine *e, uint64_t deadline_ns);
 

@@ -4,6 +4,7 @@
  * liburing 2.3 does all three.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -149,7 +150,8 @@ void uring_poll(struct engine *e, struct engine_op *op)
 	struct io_uring_sqe *sqe = sqe_for(e, op, IORING_OP_POLL_ADD);
 	/* ERR and HUP are always reported.  Data does not fire a watch. */
 	uint32_t events = op->kind == OP_WATCH ? POLLRDHUP :
-	                  op->kind == OP_WAKE  ? POLLIN :
+	                  op->kind == OP_WAKE || op->kind == OP_PIPE_IN ? POLLIN :
+	                  op->kind == OP_PIPE_OUT ? POLLOUT :
 	                                         (uint16_t)op->events;
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -404,6 +406,72 @@ static void poll_done(struct engine *e, struct engine_op *op, int res)
 	op_complete(e, op, res);
 }
 
+/* --- pipes: splice(2) is called here, IORING_OP_SPLICE would go to a kernel thread */
+
+/* Waiting in splice(2) would stop the worker.  Receives and sends of the ring do not look at it. */
+static bool nonblock(struct engine *e, struct engine_op *op)
+{
+	if (op->flags & OP_NONBLOCK)
+		return true;
+	e->stats.calls++;
+	if (fcntl(op->fd, F_SETFL, O_NONBLOCK) != 0) {
+		op_complete_later(e, op, -errno);
+		return false;
+	}
+	op->flags |= OP_NONBLOCK;
+	return true;
+}
+
+void uring_pipe_in(struct engine *e, struct engine_op *op)
+{
+	if (nonblock(e, op))
+		uring_poll(e, op);
+}
+
+void uring_pipe_out(struct engine *e, struct engine_op *op)
+{
+	int n;
+
+	if (!nonblock(e, op))
+		return;
+	n = op->flags & OP_DRY ? -EAGAIN : pipe_drain(e, op);
+	if (n == -EAGAIN || op->buf->len > 0)
+		op->flags |= OP_DRY;
+	if (n == -EAGAIN)
+		uring_poll(e, op);
+	else
+		op_complete_later(e, op, n);
+}
+
+static void pipe_in_done(struct engine *e, struct engine_op *op, int res)
+{
+	int n = op->flags & OP_CANCELLED ? -ECANCELED : res < 0 ? res : pipe_fill(e, op);
+
+	if (n == -ENOBUFS) {
+		op->kind = OP_RECV;
+		uring_recv(e, op);
+	} else if (is_again(n)) {
+		e->stats.again++;
+		uring_poll(e, op);
+	} else {
+		op_complete(e, op, n);
+	}
+}
+
+static void pipe_out_done(struct engine *e, struct engine_op *op, int res)
+{
+	int n = op->flags & OP_CANCELLED ? -ECANCELED : res < 0 ? res : pipe_drain(e, op);
+
+	if (is_again(n)) {
+		e->stats.again++;
+		uring_poll(e, op);
+		return;
+	}
+	if (op->buf->len == 0)
+		op->flags &= (uint8_t)~OP_DRY;
+	op_complete(e, op, n);
+}
+
 static void connect_done(struct engine *e, struct engine_op *op, int res)
 {
 	if (op->flags & OP_CANCELLED && (is_again(res) || res == -EINPROGRESS))
@@ -450,6 +518,12 @@ static void dispatch(struct engine *e, uint64_t data, int res, uint32_t flags)
 	case OP_POLL:
 	case OP_WAKE:
 		poll_done(e, op, res);
+		break;
+	case OP_PIPE_IN:
+		pipe_in_done(e, op, res);
+		break;
+	case OP_PIPE_OUT:
+		pipe_out_done(e, op, res);
 		break;
 	case OP_IDLE:
 		break;

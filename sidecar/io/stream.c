@@ -189,7 +189,11 @@ void stream_abort(struct stream *s)
 
 void stream_receive(struct stream *s)
 {
-	if (!engine_busy(&s->rx))
+	if (engine_busy(&s->rx))
+		return;
+	if (s->pipe_max > 0 && s->tls == NULL)
+		engine_recv_pipe(s->env->engine, &s->rx, s->fd, stream_class(s), s->pipe_max);
+	else
 		engine_recv(s->env->engine, &s->rx, s->fd, stream_class(s));
 }
 
@@ -210,6 +214,12 @@ static void arm(struct stream *s)
 		stream_receive(s);
 	else if (!s->want && !engine_busy(&s->rx) && !engine_busy(&s->watch) && !s->watch_fired)
 		engine_watch(s->env->engine, &s->watch, s->fd);
+}
+
+void stream_pipe(struct stream *s, uint32_t max)
+{
+	OBJ_CHECK(s, STREAM_MAGIC);
+	s->pipe_max = max;
 }
 
 void stream_want(struct stream *s, bool want, bool large)

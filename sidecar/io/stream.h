@@ -17,6 +17,7 @@
  *             delivered when wanted again.  The peer's end is noticed also while not wanted
  *             (engine_watch): its failure as on_eof with an error, its FIN as orderly on_eof as
  *             soon as nothing is left to be read before it; never as data.
+ *             With stream_pipe() it is a pipe that may come (sidecar/base/pipe.h).
  * Writing     stream_write*() queue; what is queued during a turn leaves in one send at its end (or
  *             once the send in flight has completed).  At most one send in flight.  on_sent reports
  *             progress.  When sending fails while reading is wanted, what the peer sent before is
@@ -116,6 +117,7 @@ struct stream {
 	bool                        want : 1, rx_large : 1, opened : 1, told : 1, eof_seen : 1,
 		shut_wr : 1, fin_sent : 1, broken : 1, watch_fired : 1, reset : 1;
 	int                         sys_errno;
+	uint32_t                    pipe_max; /* of the next receives; 0: no pipes */
 	uint32_t                    queued;
 	const char                 *why; /* static; TLS failures */
 	uint64_t                    connected_ns;
@@ -152,8 +154,14 @@ uint64_t stream_connected_ns(const struct stream *s);
 void stream_want(struct stream *s, bool want, bool large);
 
 /*
+ * From the next receive that is armed on, bytes may come in pipes, at most max of each receive; 0: they come in buffers
+ * again.  Of no effect with TLS.
+ */
+void stream_pipe(struct stream *s, uint32_t max);
+
+/*
  * Queue a slice; takes its reference.  buf == NULL: the bytes are copied, and so are the bytes of
- * very small slices.  A stream that failed or closes drops it; after stream_shutdown() it is a bug.
+ * very small slices.  A pipe only without TLS.  A stream that failed or closes drops it; after stream_shutdown() it is a bug.
  */
 void stream_write(struct stream *s, struct slice data);
 /* Queue a copy of n bytes.  Coalesces with the bytes queued before. */

@@ -44,7 +44,13 @@ void stream_write_copy(struct stream *s, const void *p, uint32_t n)
 
 void stream_write(struct stream *s, struct slice data)
 {
-	if (data.buf == NULL || data.n <= SMALL_SLICE || !writable(s)) {
+	if (slice_is_pipe(data)) {
+		assert(s->tls == NULL);
+		if (!writable(s)) {
+			slice_drop(data);
+			return;
+		}
+	} else if (data.buf == NULL || data.n <= SMALL_SLICE || !writable(s)) {
 		stream_write_copy(s, data.p, data.n);
 		slice_drop(data);
 		return;
@@ -93,8 +99,13 @@ static void send_next(struct stream *s)
 {
 	if (engine_busy(&s->txop) || wire(s)->bytes == 0)
 		return;
-	struct txq *q = txlist_seal(wire(s));
-	engine_send(s->env->engine, &s->txop, s->fd, q->iov, q->n);
+	struct txq *q = wire(s)->head;
+	if (!q->sealed) /* else it is a pipe of which some bytes have left */
+		txlist_seal(wire(s));
+	if (q->pipe)
+		engine_send_pipe(s->env->engine, &s->txop, s->fd, q->seg[0].buf);
+	else
+		engine_send(s->env->engine, &s->txop, s->fd, q->iov, q->n);
 }
 
 /*
@@ -130,6 +141,17 @@ void stream_send_failed(struct stream *s, int err)
 	stream_kick(s);
 }
 
+/* n bytes less are queued: what is due now, and the owner is told. */
+static void progress(struct stream *s, uint32_t n)
+{
+	s->queued -= n;
+	stream_refilled(s->env);
+	if (wire(s)->bytes > 0 || s->tx.bytes > 0 || s->shut_wr)
+		stream_kick(s);
+	if (n > 0 && s->state == STREAM_OPEN && s->err == STREAM_OK)
+		s->ev->on_sent(s, n);
+}
+
 void stream_on_sent(struct engine *e, struct engine_op *op, int res)
 {
 	(void)e;
@@ -140,16 +162,16 @@ void stream_on_sent(struct engine *e, struct engine_op *op, int res)
 		return;
 	}
 	struct txq *q = wire(s)->head;
+	if (res > 0 && q->pipe && (uint32_t)res < q->bytes) {
+		txlist_sent(wire(s), (uint32_t)res);
+		progress(s, (uint32_t)res);
+		return;
+	}
 	if (res < 0 || (uint32_t)res != q->bytes) {
 		stream_send_failed(s, res < 0 ? -res : EPIPE);
 		return;
 	}
 	uint32_t n = s->tls != NULL ? q->plain : q->bytes;
 	txlist_pop(wire(s), stream_mem(s));
-	s->queued -= n;
-	stream_refilled(s->env);
-	if (wire(s)->bytes > 0 || s->tx.bytes > 0 || s->shut_wr)
-		stream_kick(s);
-	if (n > 0 && s->state == STREAM_OPEN && s->err == STREAM_OK)
-		s->ev->on_sent(s, n);
+	progress(s, n);
 }

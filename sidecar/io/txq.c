@@ -10,25 +10,30 @@ static void release(struct txq *q, struct txmem mem)
 	slab_put(mem.slab, q);
 }
 
-/* The block to add to: unsealed, with a free segment. */
-static struct txq *room(struct txlist *l, struct txmem mem)
+static struct txq *begin(struct txlist *l, struct txmem mem)
 {
-	struct txq *q = l->tail;
-	if (q != NULL && !q->sealed && q->n < TXQ_SEGS)
-		return q;
-	q = slab_get(mem.slab);
+	struct txq *q = slab_get(mem.slab);
 	if (q == NULL)
 		return NULL;
 	q->next = NULL;
 	q->bytes = q->plain = 0;
 	q->first = q->n = 0;
-	q->sealed = false;
+	q->sealed = q->pipe = false;
 	if (l->tail != NULL)
 		l->tail->next = q;
 	else
 		l->head = q;
 	l->tail = q;
 	return q;
+}
+
+/* The block to add to: unsealed, with a free segment. */
+static struct txq *room(struct txlist *l, struct txmem mem)
+{
+	struct txq *q = l->tail;
+	if (q != NULL && !q->sealed && !q->pipe && q->n < TXQ_SEGS)
+		return q;
+	return begin(l, mem);
 }
 
 static void drop_copy(struct txlist *l)
@@ -57,11 +62,13 @@ static void add(struct txlist *l, struct txq *q, struct slice data)
 
 bool txlist_put(struct txlist *l, struct txmem mem, struct slice data)
 {
-	struct txq *q = data.n > 0 ? room(l, mem) : NULL;
+	bool pipe = slice_is_pipe(data);
+	struct txq *q = data.n == 0 ? NULL : pipe ? begin(l, mem) : room(l, mem);
 	if (q == NULL) {
 		slice_drop(data);
 		return data.n == 0;
 	}
+	q->pipe = pipe;
 	add(l, q, data);
 	return true;
 }
@@ -161,6 +168,15 @@ void txlist_pop(struct txlist *l, struct txmem mem)
 	drop_head(l, mem);
 	if (l->bytes == 0) /* a block may have been begun and got nothing */
 		txlist_clear(l, mem);
+}
+
+void txlist_sent(struct txlist *l, uint32_t n)
+{
+	struct txq *q = l->head;
+	assert(q != NULL && q->sealed && q->pipe && n < q->bytes);
+	q->seg[0].n -= n;
+	q->bytes -= n;
+	l->bytes -= n;
 }
 
 uint32_t txlist_peek(const struct txlist *l, const uint8_t **ret_p)

@@ -8,6 +8,7 @@
  *          are copied one after the other.  An empty list owns nothing.
  * Copies   Segments share the copy buffer.  Bytes are only added behind its ->len, which nobody was
  *          shown yet.
+ * Pipes    A slice that is a pipe has a block of its own: it is sent by splice(2), piece by piece.
  * Errors   No block or no buffer to be had: false, NULL or a short count, and nothing changed
  *          beyond it.
  */
@@ -29,6 +30,7 @@ struct txq {
 	uint32_t     plain; /* ciphertext: bytes of plaintext that are sent with this block */
 	uint16_t     first, n;
 	bool         sealed;
+	bool         pipe; /* its one segment is a pipe */
 	struct slice seg[TXQ_SEGS];
 	struct iovec iov[TXQ_SEGS];
 };
@@ -59,6 +61,9 @@ void     txlist_commit(struct txlist *l, struct txmem mem, uint32_t n);
 struct txq *txlist_seal(struct txlist *l);
 /* The sealed head has been sent. */
 void txlist_pop(struct txlist *l, struct txmem mem);
+
+/* Some bytes of the pipe in the sealed head have been sent, not all. */
+void txlist_sent(struct txlist *l, uint32_t n);
 
 /*
  * Nothing sealed: up to cap bytes from the front without taking them; contiguous bytes are at

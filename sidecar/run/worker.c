@@ -13,6 +13,7 @@
 
 #include "proto/h1.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/pipe.h"
 #include "sidecar/exchange/access.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/http/env.h"
@@ -45,6 +46,7 @@ struct worker {
 	uint32_t index, place;
 	struct engine *engine;
 	struct buf_pool bufs;
+	struct pipe_pool pipes;
 	struct timer_wheel timers;
 	struct http_slabs slabs;
 	struct http_env http;
@@ -345,6 +347,7 @@ static void tell_stats(struct worker *w)
 	rhc_ctr_add(c, RHC_WCTR_io_sqes, s->started - w->told.started);
 	rhc_ctr_add(c, RHC_WCTR_io_enobufs, s->starved - w->told.starved);
 	rhc_ctr_add(c, RHC_WCTR_io_cq_overflow, s->cq_overflow - w->told.cq_overflow);
+	rhc_ctr_add(c, RHC_WCTR_io_spliced, s->spliced - w->told.spliced);
 	rhc_ctr_add(c, RHC_WCTR_loops, s->turns - w->told.turns);
 	w->told = *s;
 	stats_process(&w->stats, c);
@@ -470,6 +473,10 @@ static int make_io(struct worker *w)
 	int rc;
 
 	rc = buf_pool_init(&w->bufs, small, config->io.buffers);
+	if (rc == 0 && config->io.splice == CONFIG_SPLICE_AUTO) {
+		rc = pipe_pool_init(&w->pipes, PIPE_MAX);
+		w->bufs.pipes = &w->pipes;
+	}
 	if (rc == 0)
 		rc = engine_new(&conf, reason, &w->engine);
 	if (rc == 0)

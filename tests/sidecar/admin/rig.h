@@ -171,7 +171,7 @@ static inline void rig_release(struct message *m)
 }
 
 static const struct message_ops rig_ops = { rig_send_head, rig_send_body, rig_send_end, rig_consume,
-					    rig_release };
+					    rig_release, NULL };
 
 struct question {
 	enum admin_surface surface;

@@ -74,7 +74,7 @@ static inline void fake_release(struct message *m)
 	(void)m;
 }
 
-static const struct message_ops fake_ops = { fake_head, fake_body, fake_end, fake_consume, fake_release };
+static const struct message_ops fake_ops = { fake_head, fake_body, fake_end, fake_consume, fake_release, NULL };
 
 static inline void call_init(const char *yaml)
 {

@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "sidecar/base/pipe.h"
+
 static struct buf_pool bufs;
 static struct slab     slab;
 static struct txmem    mem;
@@ -169,4 +171,37 @@ Test(txq, eating_crosses_segments_and_blocks)
 	cr_expect_eq(txlist_peek(&l, &p), 0);
 	cr_expect_eq(slab.in_use, 0);
 	end();
+}
+
+Test(txq, a_pipe_is_a_block_of_its_own_and_leaves_piece_by_piece)
+{
+	struct pipe_pool pipes;
+	begin(3, 4, 2);
+	cr_assert_eq(pipe_pool_init(&pipes, 1), 0);
+	struct buf *b = pipe_get(&pipes);
+	cr_assert_not_null(b);
+	txlist_copy(&l, mem, "head", 4);
+	cr_assert(txlist_put(&l, mem, (struct slice){ b, b->data, 1000 }));
+	txlist_copy(&l, mem, "tail", 4);
+	cr_expect_eq(l.bytes, 1008);
+	struct txq *q = txlist_seal(&l);
+	cr_expect_not(q->pipe);
+	expect_block(q, "head");
+	txlist_pop(&l, mem);
+	q = txlist_seal(&l);
+	cr_expect(q->pipe);
+	cr_expect_eq(q->n, 1);
+	cr_expect_eq(q->bytes, 1000);
+	txlist_sent(&l, 999);
+	cr_expect_eq(q->bytes, 1);
+	cr_expect_eq(l.bytes, 5);
+	cr_expect_eq(pipes.n_free, 0);
+	txlist_pop(&l, mem);
+	cr_expect_eq(pipes.n_free, 1);
+	q = txlist_seal(&l);
+	expect_block(q, "tail");
+	cr_expect_not(q->pipe);
+	txlist_pop(&l, mem);
+	end();
+	pipe_pool_fini(&pipes);
 }
