@@ -31,6 +31,13 @@ static struct {
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
+/* Stands for libc's: rhcctl audit waits before it looks again, and nobody changes this file meanwhile. */
+int usleep(useconds_t us)
+{
+	(void)us;
+	return 0;
+}
+
 static void clean_up(void)
 {
 	unlink(base.path);
