@@ -247,7 +247,7 @@ rhc_inline bool rhc_bucket_count(struct rhc_breaker_ref *b, uint64_t now_ms)
 	const _Atomic uint64_t *policy = b->up->policy;
 
 	if (now_ms - k->from_ms >= k->len_ms || rhc_load(&policy[2]) != k->policy[0] ||
-	    rhc_load(&policy[3]) != k->policy[1] || rhc_load(&policy[5]) != 0 ||
+	    rhc_load(&policy[3]) != k->policy[1] || rhc_policy_is_disabled(b->up) ||
 	    (k->rate && !rhc_bucket_has_room(k->rate, k->epoch)) ||
 	    (k->slow && !rhc_bucket_has_room(k->slow, k->epoch)))
 		return false;

@@ -55,6 +55,10 @@ static inline bool rhc_policy_has_window(const struct rhc_up *up)
 {
 	return (uint32_t)atomic_load_explicit(&up->policy[2], memory_order_seq_cst) != 0;
 }
+static inline bool rhc_policy_is_disabled(const struct rhc_up *up)
+{
+	return atomic_load_explicit(&up->policy[5], memory_order_seq_cst) & 1;
+}
 void rhc_policy_store(struct rhc_up *up, const struct rhc_policy *policy);
 /* As words, each of them whole: into rhc_up.policy or rhc_hdr.host_policy, what differs alone. */
 void rhc_policy_pack(const struct rhc_policy *policy, uint64_t ret_words[6]);

@@ -148,9 +148,14 @@ def save(results, folder):
     with open(os.path.join(folder, "results.json"), "w", encoding="utf-8") as f:
         f.write(brief(results) + "\n")
     write_svg(results, os.path.join(folder, "results.svg"))
+    renew(folder, BEGIN, "\n".join(markdown(results)), END)
+
+
+def renew(folder, begin, text, end):
+    """What stands between two marks in the README."""
     path = os.path.join(folder, "README.md")
     with open(path, encoding="utf-8") as f:
-        before, _, rest = f.read().partition(BEGIN)
-    after = rest.partition(END)[2]
+        before, _, rest = f.read().partition(begin)
+    after = rest.partition(end)[2]
     with open(path, "w", encoding="utf-8") as f:
-        f.write(before + BEGIN + "\n" + "\n".join(markdown(results)) + "\n" + END + after)
+        f.write(before + begin + "\n" + text + "\n" + end + after)

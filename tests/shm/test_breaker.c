@@ -326,6 +326,21 @@ Test(breaker, every_success_is_counted_in_the_window_of_its_instant)
 	cr_assert_eq(sum.total, n, "switched off counts nothing");
 }
 
+Test(breaker, the_bucket_is_found_without_a_look_at_the_policy_until_its_time_is_over)
+{
+	struct rhc_policy policy;
+
+	window_policy();
+	rhc_policy_load(a.up, &policy);
+	cr_assert_not(rhc_bucket_count(&a, fx.now), "nothing is remembered yet");
+	call(&a, RHC_OUTCOME_OK);
+	cr_assert(rhc_bucket_count(&a, fx.now));
+	cr_assert_not(rhc_bucket_count(&a, fx.now + policy.window_ms / RHC_WIN_BUCKETS));
+	policy.disabled = true;
+	fx_declare(&policy);
+	cr_assert_not(rhc_bucket_count(&a, fx.now), "a breaker that is off counts nothing");
+}
+
 Test(breaker, failures_that_left_the_window_do_not_count)
 {
 	window_policy();
