@@ -63,7 +63,7 @@ def shares(data, known):
                            "overhead,dso,sym", "-t", "|"], capture_output=True, text=True, check=True).stdout
     total = collections.Counter()
     for line in text.splitlines():
-        m = re.match(r"\s*([\d.]+)%\|(\S+)\s*\|\[.\] (\S+)", line)
+        m = re.match(r"\s*([\d.]+)%\s*\|(\S+)\s*\|\[.\] (\S+)", line)
         if m:
             total[part_of(m[2], m[3], known)] += float(m[1]) / 100
     return total
