@@ -30,6 +30,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#define TOY_BYTES 16    /* of the variant that must leak */
 #define STEPS_MAX 60000 /* of one operation or one reap */
 #define PAIRS     6     /* kills of the reaper per case, unless --all */
 
@@ -99,7 +100,7 @@ static void make_world(void)
 	world.toy = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	image = malloc(world.seg.size);
-	last_image = malloc(world.seg.size);
+	last_image = malloc(world.seg.size + TOY_BYTES); /* survey() keeps both */
 	memcpy(image, world.seg.base, world.seg.size);
 	fresh = world;
 }
@@ -186,14 +187,14 @@ static unsigned survey(pid_t pid, uint8_t *changed, bool rings)
 	unsigned n = 0;
 
 	memcpy(last_image, world.seg.base + from, len);
-	memcpy(last_image + len, (void *)world.toy, 16);
+	memcpy(last_image + len, (void *)world.toy, TOY_BYTES);
 	while (n < STEPS_MAX && step(pid)) {
 		n++;
 		changed[n] = memcmp(last_image, world.seg.base + from, len) != 0 ||
-		             memcmp(last_image + len, (void *)world.toy, 16) != 0;
+		             memcmp(last_image + len, (void *)world.toy, TOY_BYTES) != 0;
 		if (changed[n]) {
 			memcpy(last_image, world.seg.base + from, len);
-			memcpy(last_image + len, (void *)world.toy, 16);
+			memcpy(last_image + len, (void *)world.toy, TOY_BYTES);
 		}
 		if (atomic_load(done))
 			break;
