@@ -61,10 +61,12 @@ static void age(struct json *j, const char *key, uint64_t ms, bool known)
 		json_null(j, key);
 }
 
-static void breaker_members(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
+static void breaker_members(struct json *j, const struct admin *a,
+			    const struct rhc_view_upstream *u, uint64_t now)
 {
 	const struct rhc_breaker *b = &u->breaker.b;
 
+	(void)a;
 	json_str(j, "state", rhc_breaker_name(b->state));
 	json_u64(j, "failures",
 		 b->state == RHC_BRK_CLOSED ? b->failures : u->breaker.trip.failures);
@@ -84,8 +86,10 @@ static void breaker_members(struct json *j, const struct rhc_view_upstream *u, u
 		 u->breaker.note.set && u->breaker.note.reason[0] ? u->breaker.note.reason : NULL);
 }
 
-static void bulkhead_members(struct json *j, const struct rhc_view_upstream *u, uint64_t now)
+static void bulkhead_members(struct json *j, const struct admin *a,
+			    const struct rhc_view_upstream *u, uint64_t now)
 {
+	(void)a;
 	(void)now;
 	json_u64(j, "in_use", u->bulkhead.in_use);
 	json_u64(j, "max_concurrency", u->bulkhead.limit);
@@ -197,10 +201,10 @@ static void upstream_members(struct json *j, const struct admin *a,
 
 	json_str(j, "url", config ? config->url.text : NULL);
 	json_object(j, "circuit_breaker");
-	breaker_members(j, u, now);
+	breaker_members(j, a, u, now);
 	json_end(j);
 	json_object(j, "bulkhead");
-	bulkhead_members(j, u, now);
+	bulkhead_members(j, a, u, now);
 	json_end(j);
 	traffic_json(j, a->seg, u->index);
 	rhc_view_counters(a->seg, u->index, false, c, RHC_CTR_COUNT);
@@ -208,45 +212,66 @@ static void upstream_members(struct json *j, const struct admin *a,
 	reachable_json(j, u, now);
 }
 
-void status_upstreams(struct admin *a, struct text *t)
+/* What is said of one upstream, within its object. */
+typedef void members_fn(struct json *, const struct admin *, const struct rhc_view_upstream *,
+			uint64_t now);
+
+static void each_upstream(struct admin *a, struct json *j, const char *key, members_fn *members)
+{
+	struct rhc_view_upstream u;
+	uint64_t now = now_ms();
+
+	json_array(j, key);
+	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
+		if (rhc_view_upstream(a->seg, i, now, &u) != 0)
+			continue;
+		json_object(j, NULL);
+		json_str(j, "name", u.name);
+		members(j, a, &u, now);
+		json_end(j);
+	}
+	json_end(j);
+}
+
+static void list(struct admin *a, struct text *t, const char *kind, members_fn *members)
+{
+	struct json j;
+
+	if (!status_begin(&j, t, kind))
+		return;
+	each_upstream(a, &j, "items", members);
+	status_end(&j, t);
+}
+
+static void one(struct admin *a, struct text *t, const char *kind, uint32_t index,
+		members_fn *members)
 {
 	struct rhc_view_upstream u;
 	uint64_t now = now_ms();
 	struct json j;
 
-	if (!status_begin(&j, t, "UpstreamList"))
+	if (!status_begin(&j, t, kind))
 		return;
-	json_array(&j, "items");
-	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
-		if (rhc_view_upstream(a->seg, i, now, &u) != 0)
-			continue;
-		json_object(&j, NULL);
+	if (rhc_view_upstream(a->seg, index, now, &u) == 0) {
 		json_str(&j, "name", u.name);
-		upstream_members(&j, a, &u, now);
-		json_end(&j);
+		members(&j, a, &u, now);
 	}
-	json_end(&j);
 	status_end(&j, t);
+}
+
+void status_upstreams(struct admin *a, struct text *t)
+{
+	list(a, t, "UpstreamList", upstream_members);
 }
 
 void status_upstream(struct admin *a, struct text *t, uint32_t index)
 {
-	struct rhc_view_upstream u;
-	struct json j;
-
-	if (!status_begin(&j, t, "Upstream"))
-		return;
-	if (rhc_view_upstream(a->seg, index, now_ms(), &u) == 0) {
-		json_str(&j, "name", u.name);
-		upstream_members(&j, a, &u, now_ms());
-	}
-	status_end(&j, t);
+	one(a, t, "Upstream", index, upstream_members);
 }
 
 void status_json(struct admin *a, struct text *t)
 {
 	struct rhc_view_segment s;
-	struct rhc_view_upstream u;
 	uint64_t now = now_ms();
 	struct json j;
 
@@ -260,56 +285,18 @@ void status_json(struct admin *a, struct text *t)
 	json_str(&j, "preset", s.preset);
 	seconds_ago(&j, "uptime_seconds", s.sup_start_ms, now);
 	workers_json(&j, "workers", a, now);
-	json_array(&j, "upstreams");
-	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
-		if (rhc_view_upstream(a->seg, i, now, &u) != 0)
-			continue;
-		json_object(&j, NULL);
-		json_str(&j, "name", u.name);
-		upstream_members(&j, a, &u, now);
-		json_end(&j);
-	}
-	json_end(&j);
+	each_upstream(a, &j, "upstreams", upstream_members);
 	status_end(&j, t);
-}
-
-static void each_upstream(struct admin *a, struct json *j,
-			  void (*members)(struct json *, const struct rhc_view_upstream *,
-					  uint64_t))
-{
-	struct rhc_view_upstream u;
-	uint64_t now = now_ms();
-
-	json_array(j, "items");
-	for (uint32_t i = 0; i < a->seg->hdr.max_upstreams; i++) {
-		if (rhc_view_upstream(a->seg, i, now, &u) != 0)
-			continue;
-		json_object(j, NULL);
-		json_str(j, "name", u.name);
-		members(j, &u, now);
-		json_end(j);
-	}
-	json_end(j);
 }
 
 void status_breakers(struct admin *a, struct text *t)
 {
-	struct json j;
-
-	if (!status_begin(&j, t, "BreakerList"))
-		return;
-	each_upstream(a, &j, breaker_members);
-	status_end(&j, t);
+	list(a, t, "BreakerList", breaker_members);
 }
 
 void status_bulkheads(struct admin *a, struct text *t)
 {
-	struct json j;
-
-	if (!status_begin(&j, t, "BulkheadList"))
-		return;
-	each_upstream(a, &j, bulkhead_members);
-	status_end(&j, t);
+	list(a, t, "BulkheadList", bulkhead_members);
 }
 
 void status_workers(struct admin *a, struct text *t)
@@ -324,16 +311,7 @@ void status_workers(struct admin *a, struct text *t)
 
 void status_breaker(struct admin *a, struct text *t, uint32_t index)
 {
-	struct rhc_view_upstream u;
-	struct json j;
-
-	if (!status_begin(&j, t, "Breaker"))
-		return;
-	if (rhc_view_upstream(a->seg, index, now_ms(), &u) == 0) {
-		json_str(&j, "name", u.name);
-		breaker_members(&j, &u, now_ms());
-	}
-	status_end(&j, t);
+	one(a, t, "Breaker", index, breaker_members);
 }
 
 void status_text(struct admin *a, struct text *t)
